@@ -1,0 +1,165 @@
+"""An MSP vouches for the identities that Fabric's would vouch for, and no other."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from cryptography import x509
+from fabric_protos.msp import msp_principal_pb2
+from pki import Authority, pem
+
+from sovchain.protocol.channelconfig import msp_config
+from sovchain.protocol.crypto import low_s_certificate, verify
+from sovchain.protocol.errors import ConfigError, InvalidIdentity, MalformedError
+from sovchain.protocol.identity import ATTRIBUTES_OID, parse_identity, serialize_identity
+from sovchain.protocol.msp import Msp, MspManager
+
+ROOT = Authority("OrgMSP")
+CLIENT = ROOT.issue("user1", "client")
+
+
+def msp(**options: object) -> Msp:
+    return Msp.from_config(msp_config("OrgMSP", [pem(ROOT.certificate)], **options))  # type: ignore[arg-type]  # test options
+
+
+def role_principal(role: int, msp_id: str = "OrgMSP") -> msp_principal_pb2.MSPPrincipal:
+    inner = msp_principal_pb2.MSPRole(msp_identifier=msp_id, role=role)  # type: ignore[arg-type]  # plain numbers
+    return msp_principal_pb2.MSPPrincipal(principal_classification=0, principal=inner.SerializeToString())
+
+
+@pytest.mark.parametrize("role", ["client", "peer", "admin", "orderer"])
+def test_the_node_unit_gives_the_role(role: str) -> None:
+    identity = parse_identity(ROOT.issue("x", role).creator)
+    assert msp().role(identity) == role
+    names = {"member": 0, "admin": 1, "client": 2, "peer": 3, "orderer": 4}
+    satisfied = {name for name, number in names.items() if msp().satisfies(identity, role_principal(number))}
+    assert satisfied == {"member", role}
+    assert not msp().satisfies(identity, role_principal(0, "OtherMSP"))
+
+
+@pytest.mark.parametrize(
+    ("units", "text"),
+    [
+        ((), "does not have an OU that resolves"),
+        (("clerk",), "does not have an OU"),
+        (("client", "peer"), "not a combination"),
+    ],
+)
+def test_no_node_unit_or_two_is_no_identity(units: tuple[str, ...], text: str) -> None:
+    with pytest.raises(InvalidIdentity, match=text):
+        msp().validate(parse_identity(ROOT.issue("x", *units).creator))
+
+
+def test_other_units_are_allowed_beside_the_node_unit() -> None:
+    msp().validate(parse_identity(ROOT.issue("x", "client", "department1").creator))
+
+
+def test_a_stranger_with_the_same_names_is_refused() -> None:
+    with pytest.raises(InvalidIdentity, match="unknown authority"):
+        msp().validate(parse_identity(Authority("OrgMSP").issue("user1", "client").creator))
+
+
+def test_an_authority_is_no_identity() -> None:
+    with pytest.raises(InvalidIdentity, match="Certificate Authority"):
+        msp().validate(parse_identity(serialize_identity("OrgMSP", pem(ROOT.certificate))))
+
+
+def test_a_root_with_an_intermediate_issues_no_identities() -> None:
+    """core rule of msp/mspimpl.go: the issuer must be a leaf of the tree of authorities."""
+    intermediate = Authority("OrgMSP", parent=ROOT)
+    strict = msp(intermediates=[pem(intermediate.certificate)])
+    strict.validate(parse_identity(intermediate.issue("user1", "client").creator))
+    with pytest.raises(InvalidIdentity):
+        strict.validate(parse_identity(CLIENT.creator))
+
+
+def test_a_revoked_certificate_is_refused_and_only_that_one() -> None:
+    other = ROOT.issue("user2", "client")
+    revoking = msp(crls=[ROOT.revoke(other)])
+    revoking.validate(parse_identity(CLIENT.creator))
+    with pytest.raises(InvalidIdentity, match="revoked"):
+        revoking.validate(parse_identity(other.creator))
+
+
+def test_a_revocation_list_signed_by_somebody_else_revokes_nothing() -> None:
+    forged = Authority("OrgMSP").revoke(CLIENT)
+    msp(crls=[forged]).validate(parse_identity(CLIENT.creator))
+
+
+def test_a_listed_administrator_needs_no_unit_when_units_are_off() -> None:
+    admin = ROOT.issue("boss")
+    listed = msp(admins=[pem(admin.certificate)], node_ous=False)
+    assert listed.satisfies(parse_identity(admin.creator), role_principal(1))
+    assert not listed.satisfies(parse_identity(CLIENT.creator), role_principal(1))
+
+
+def test_identity_and_combined_principals() -> None:
+    identity = parse_identity(CLIENT.creator)
+    exact = msp_principal_pb2.MSPPrincipal(principal_classification=2, principal=CLIENT.creator)
+    assert msp().satisfies(identity, exact)
+    assert not msp().satisfies(parse_identity(ROOT.issue("other", "client").creator), exact)
+    both = msp_principal_pb2.CombinedPrincipal(principals=[exact, role_principal(2)])
+    neither = msp_principal_pb2.CombinedPrincipal(principals=[exact, role_principal(3)])
+    for inner, expected in ((both, True), (neither, False), (msp_principal_pb2.CombinedPrincipal(), False)):
+        combined = msp_principal_pb2.MSPPrincipal(principal_classification=4, principal=inner.SerializeToString())
+        assert msp().satisfies(identity, combined) is expected
+
+
+def test_attributes_come_from_the_extension_and_damaged_ones_are_none() -> None:
+    for value, expected in (
+        (json.dumps({"attrs": {"role": "analyst"}}).encode(), {"role": "analyst"}),
+        (b"{", {}),
+        (b'{"attrs": 3}', {}),
+        (b"[]", {}),
+    ):
+        signer = ROOT.issue("x", "client", extension=x509.UnrecognizedExtension(ATTRIBUTES_OID, value))
+        assert dict(parse_identity(signer.creator).attributes) == expected
+
+
+def test_both_forms_of_a_certificate_signature_are_one_identity() -> None:
+    """A certificate whose own signature is high-S is brought to low-S, so that it is not a second identity."""
+    forms = {low_s_certificate(pem(ROOT.issue("x", "client").certificate)).signature for _ in range(8)}
+    for signer in (ROOT.issue("x", "client") for _ in range(8)):
+        fixed = low_s_certificate(pem(signer.certificate))
+        fixed.verify_directly_issued_by(ROOT.certificate)
+        assert (
+            parse_identity(signer.creator).unique_id
+            == parse_identity(serialize_identity("OrgMSP", pem(fixed))).unique_id
+        )
+    assert forms
+
+
+def test_a_high_s_signature_is_refused() -> None:
+    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    signature = CLIENT.sign(b"message")
+    r, s = decode_dss_signature(signature)
+    key = CLIENT.key.public_key()
+    assert s <= order // 2
+    assert verify(key, b"message", signature)
+    assert not verify(key, b"message", encode_dss_signature(r, order - s))
+    assert not verify(key, b"other", signature)
+    assert not verify(key, b"message", b"\x30\x00")
+
+
+def test_the_manager_refuses_unknown_organisations_and_rubbish() -> None:
+    manager = MspManager([msp()])
+    manager.validate(manager.deserialize(CLIENT.creator))
+    with pytest.raises(InvalidIdentity, match="OtherMSP"):
+        manager.deserialize(serialize_identity("OtherMSP", pem(CLIENT.certificate)))
+    for rubbish in (
+        b"",
+        b"\xff" * 40,
+        serialize_identity("OrgMSP", b"-----BEGIN"),
+        serialize_identity("OrgMSP", b"x" * 70_000),
+    ):
+        with pytest.raises((InvalidIdentity, MalformedError)):
+            manager.deserialize(rubbish)
+
+
+def test_an_msp_without_usable_roots_is_a_configuration_error() -> None:
+    for roots in ([], [pem(CLIENT.certificate)], [b"nothing"]):
+        with pytest.raises(ConfigError):
+            Msp.from_config(msp_config("OrgMSP", roots, node_ous=False))
