@@ -1,0 +1,59 @@
+"""Chaincode in Python: the contract API that people write in, and the runtime that a peer talks to.
+
+General layout: `contract`, `operation`, `context`, `stub` and `errors` are what a contract imports; `values` and
+`shapes` turn annotations into codecs; `chaincode` dispatches a call. Below them `handler` speaks the peer's stream
+for `server` (the peer dials) and `connect` (the chaincode dials); `serve` and `__main__` are the command line.
+Importing this package opens nothing and does not load gRPC.
+"""
+
+from __future__ import annotations
+
+from sovchain.chaincode.chaincode import Chaincode
+from sovchain.chaincode.context import ClientIdentity, Context
+from sovchain.chaincode.contract import Contract
+from sovchain.chaincode.errors import (
+    ArgumentError,
+    CalledChaincodeError,
+    ChaincodeError,
+    ContractError,
+    DefinitionError,
+    LedgerError,
+    NotSupportedError,
+    ResultError,
+    ServiceError,
+    StreamError,
+    StubUseError,
+)
+from sovchain.chaincode.operation import EncodedCall, Operation, Query, Transaction, Transient, query, transaction
+from sovchain.chaincode.stub import Items, KeyModification, KeyValue, Page, Response, Stub
+
+__all__ = [
+    "ArgumentError",
+    "CalledChaincodeError",
+    "Chaincode",
+    "ChaincodeError",
+    "ClientIdentity",
+    "Context",
+    "Contract",
+    "ContractError",
+    "DefinitionError",
+    "EncodedCall",
+    "Items",
+    "KeyModification",
+    "KeyValue",
+    "LedgerError",
+    "NotSupportedError",
+    "Operation",
+    "Page",
+    "Query",
+    "Response",
+    "ResultError",
+    "ServiceError",
+    "StreamError",
+    "Stub",
+    "StubUseError",
+    "Transaction",
+    "Transient",
+    "query",
+    "transaction",
+]

@@ -1,0 +1,83 @@
+"""`python -m sovchain.chaincode`: serve chaincode to peers that dial it, or dial a peer.
+
+Exit codes: 0 stopped as told, 1 the stream to the peer failed, 2 wrong usage or configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from sovchain.chaincode.errors import ServiceError, StreamError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EXIT_STREAM = 1
+EXIT_USAGE = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    options = _parser().parse_args(arguments)
+    from sovchain.chaincode import log, serve
+
+    log.configure_lazily()
+    try:
+        if options.command == "serve":
+            specs = (
+                serve.read_config(options.config)
+                if options.config
+                else [serve.service_from_environment(_reference(options), os.environ)]
+            )
+            asyncio.run(serve.run_services(specs, exit_with_parent=options.exit_with_parent, grace_s=options.grace))
+        else:
+            spec = (
+                serve.connect_from_metadata(options.metadata)
+                if options.metadata
+                else serve.connect_from_environment(os.environ, options.peer_address)
+            )
+            asyncio.run(
+                serve.run_connection(
+                    _reference(options), spec, exit_with_parent=options.exit_with_parent, grace_s=options.grace
+                )
+            )
+    except ServiceError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_USAGE
+    except StreamError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_STREAM
+    return 0
+
+
+def _reference(options: argparse.Namespace) -> str:
+    if not options.chaincode:
+        raise ServiceError("name the chaincode as module:attribute, for example sovchain.contracts.finance:chaincode")
+    return str(options.chaincode)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sovchain.chaincode", description="Run chaincode.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("serve", help="listen for peers (chaincode as a service)")
+    serve.add_argument(
+        "chaincode", nargs="?", help="module:attribute; the environment says the rest (CHAINCODE_ID, ...)"
+    )
+    serve.add_argument("--config", metavar="FILE", help="JSON file that lists the services")
+    connect = commands.add_parser("connect", help="dial a peer (CORE_CHAINCODE_ID_NAME, CORE_PEER_ADDRESS, ...)")
+    connect.add_argument("chaincode", help="module:attribute")
+    # Peers start chaincode with the flag in this spelling (core/container/dockercontroller).
+    connect.add_argument("--peer-address", "-peer.address", "--peer.address", metavar="HOST:PORT", default=None)
+    connect.add_argument("--metadata", metavar="FILE", help="chaincode.json that an external builder's run receives")
+    for command in (serve, connect):
+        command.add_argument("--exit-with-parent", action="store_true", help="stop when standard input ends")
+        command.add_argument("--grace", type=float, default=5.0, metavar="SECONDS", help="time for what is in hand")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

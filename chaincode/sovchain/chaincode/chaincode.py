@@ -1,0 +1,193 @@
+"""A chaincode: contracts under one roof, and the way from a call to its response."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import hashlib
+import inspect
+from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from sovchain.chaincode.context import Context
+from sovchain.chaincode.contract import Contract
+from sovchain.chaincode.errors import (
+    E_FUNCTION,
+    E_INTERNAL,
+    STATUS_FAILED,
+    STATUS_OK,
+    STATUS_REFUSED,
+    ArgumentError,
+    ChaincodeError,
+    ContractError,
+    DefinitionError,
+    ResultError,
+)
+from sovchain.chaincode.log import Log, frames
+from sovchain.chaincode.metadata import METADATA_FUNCTION, metadata_json
+from sovchain.chaincode.stub import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sovchain.chaincode.operation import Operation
+    from sovchain.chaincode.stub import Stub
+
+MAX_ARGUMENT_BYTES = 8 * 1024 * 1024
+"""Most bytes of all arguments together. An orderer takes no transaction over 10 MiB unless configured otherwise."""
+MAX_TRANSIENT_ENTRIES = 64
+MAX_TRANSIENT_BYTES = 32 * 1024 * 1024
+"""Most bytes of all transient values together."""
+MAX_RESULT_BYTES = 32 * 1024 * 1024
+MAX_THREADS = 32
+"""Most contract methods without `async` that run at the same time."""
+
+log = Log("sovchain.chaincode")
+
+
+class Chaincode:
+    """What a chaincode module exposes as `chaincode`.
+
+    Args:
+        contracts: the contracts that it serves; a call without a contract's name goes to the first.
+        name: name for logs and metadata; the names of the contracts joined by `+` if not given.
+        version: version for metadata.
+
+    Raises:
+        DefinitionError: no contract, or two of one name.
+    """
+
+    def __init__(self, contracts: Sequence[Contract], name: str | None = None, *, version: str = "") -> None:
+        if not contracts:
+            raise DefinitionError("a chaincode has at least one contract")
+        self.contracts: dict[str, Contract] = {}
+        operations: dict[str, Operation[..., Any]] = {}
+        for contract in contracts:
+            if not isinstance(contract, Contract):
+                raise DefinitionError("a chaincode is made of instances of classes derived from Contract")
+            if contract.name in self.contracts:
+                raise DefinitionError(f"two contracts of the chaincode have the name {contract.name}")
+            self.contracts[contract.name] = contract
+            operations.update((operation.name, operation) for operation in type(contract).operations().values())
+        self.name = name or "+".join(self.contracts)
+        self.version = version
+        self.default = contracts[0].name
+        self._operations = MappingProxyType(operations)
+        self._threads: ThreadPoolExecutor | None = None
+
+    @property
+    def operations(self) -> Mapping[str, Operation[..., Any]]:
+        """Every operation by its name on the wire."""
+        return self._operations
+
+    async def invoke(self, stub: Stub) -> Response:
+        """Serve one call: find the operation, decode, run, encode.
+
+        Every outcome is a response: 200 with the result, 400 for a refusal (`ContractError`), 500 for anything else,
+        which is logged under the reference that the message gives. Only cancellation is raised.
+        """
+        operation = None
+        try:
+            if stub.args and stub.args[0] == METADATA_FUNCTION:
+                return Response(STATUS_OK, payload=metadata_json(self))
+            operation = self._find(stub.args)
+            _check_sizes(stub)
+            return Response(STATUS_OK, payload=await self._run(stub, operation))
+        except ContractError as error:
+            return self._refused(stub, operation, error)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return _failed(stub, operation, error)
+        except BaseException as error:  # SystemExit of a contract must not end the process of all others
+            return _failed(stub, operation, error)
+
+    def close(self) -> None:
+        """Give back the threads. The chaincode may be used again."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads = None
+
+    def _find(self, args: Sequence[bytes]) -> Operation[..., Any]:
+        name = args[0].decode("utf-8", "replace") if args else ""
+        contract, colon, _ = name.rpartition(":")
+        found = self._operations.get(name if colon else f"{self.default}:{name}")
+        if found is not None:
+            return found
+        listed = [key for key in self._operations if key.startswith(f"{contract}:")] or list(self._operations)
+        raise ContractError(E_FUNCTION, f"the chaincode has no such function; it has {', '.join(listed)}")
+
+    async def _run(self, stub: Stub, operation: Operation[..., Any]) -> bytes:
+        parameters = operation.decode_call(stub.args[1:], stub.transient)
+        contract = self.contracts[operation.contract]
+        method = getattr(contract, operation.method)
+        stub.read_only = operation.readonly
+        context = Context(stub)
+        await contract.before(context, operation)
+        if inspect.iscoroutinefunction(method):
+            result = await method(context, **parameters)
+        else:
+            result = await self._in_thread(lambda: method(context, **parameters))
+            if inspect.isawaitable(result):
+                result = await result
+        await contract.after(context, operation, result)
+        payload = operation.result.encode_result(result)
+        if len(payload) > MAX_RESULT_BYTES:
+            raise ResultError(f"the result has {len(payload)} bytes, at most {MAX_RESULT_BYTES} are possible")
+        return payload
+
+    async def _in_thread(self, call: Callable[[], Any]) -> Any:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=f"contract {self.name}")
+        variables = contextvars.copy_context()
+
+        def guarded() -> tuple[Any, BaseException | None]:
+            try:
+                return variables.run(call), None
+            except BaseException as error:  # a future cannot carry StopIteration, nor a thread SystemExit
+                return None, error
+
+        result, error = await asyncio.get_running_loop().run_in_executor(self._threads, guarded)
+        if error is not None:
+            raise error
+        return result
+
+    def _refused(self, stub: Stub, operation: Operation[..., Any] | None, error: ContractError) -> Response:
+        try:
+            message = error.response_message()
+        except Exception as fault:  # fields that are no JSON are the contract's fault, not the client's
+            return _failed(stub, operation, fault)
+        if log.debugs:
+            log.debug("call refused", code=error.code, **_call(stub, operation))
+        return Response(STATUS_REFUSED, message)
+
+
+def _check_sizes(stub: Stub) -> None:
+    total = sum(map(len, stub.args))
+    if total > MAX_ARGUMENT_BYTES:
+        raise ArgumentError(None, f"the arguments have {total} bytes, at most {MAX_ARGUMENT_BYTES} are possible")
+    if len(stub.transient) > MAX_TRANSIENT_ENTRIES:
+        raise ArgumentError(None, f"the transient map has more than {MAX_TRANSIENT_ENTRIES} entries")
+    total = sum(map(len, stub.transient.values()))
+    if total > MAX_TRANSIENT_BYTES:
+        raise ArgumentError(
+            None, f"the transient values have {total} bytes, at most {MAX_TRANSIENT_BYTES} are possible"
+        )
+
+
+def _failed(stub: Stub, operation: Operation[..., Any] | None, error: BaseException) -> Response:
+    """The response to an unforeseen failure. The reference is the same on every peer, as a response should be."""
+    reference = hashlib.sha256(f"{stub.channel_id}/{stub.transaction_id}".encode()).hexdigest()[:8]
+    text = str(error) if isinstance(error, ChaincodeError) else None
+    log.error("call failed", reference=reference, error=text, trace=frames(error), **_call(stub, operation))
+    return Response(STATUS_FAILED, f"{E_INTERNAL}: internal error, reference {reference}")
+
+
+def _call(stub: Stub, operation: Operation[..., Any] | None) -> dict[str, Any]:
+    return {
+        "channel": stub.channel_id,
+        "transaction_id": stub.transaction_id,
+        "operation": None if operation is None else operation.name,
+    }
