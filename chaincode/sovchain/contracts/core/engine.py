@@ -1,0 +1,442 @@
+"""The decision: a pure, total function from committed facts to permit or denial. It fails closed.
+
+Steps, all of which are always reported as far as their facts are known:
+
+1. *Admission*: the requester's organisation is registered, active and not suspended; its certificate claims a role and
+   a clearance, and the registry's ceilings allow the role.
+2. *Vocabulary*: action, purpose and legal basis are in the code lists.
+3. *Law*: the laws in force at the transaction's time on the path nation, province, city of the resource's, the
+   requester's and the destination's jurisdiction. Any policy that cannot be evaluated denies. Any forbid denies. On the
+   path of each of the three jurisdictions every level whose law permits the action in some cases must permit it in this
+   one, and at least one level must: a lower level narrows, it never widens.
+4. *Gates* that no law can open: residency, the entry's purposes, clearance for the class, entry not withdrawn.
+
+Only integers, strings and sets take part; there is no clock, no randomness and no input or output.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+from sovchain.contracts.core.cedar import CedarRequest, LawSource, PolicyRef, compile_laws
+from sovchain.contracts.core.cedartext import CedarTextError
+from sovchain.contracts.core.codes import (
+    ACTIONS,
+    DATA_CLASSES,
+    LEGAL_BASES,
+    PURPOSES,
+    class_rank,
+    is_jurisdiction,
+    is_within,
+    jurisdiction_path,
+)
+from sovchain.contracts.core.records import Reason
+from sovchain.protocol.canonical import canonical_json
+
+DENIAL_CODES: Final = (
+    "E_NOT_REGISTERED",
+    "E_SUSPENDED",
+    "E_ATTRIBUTE",
+    "E_UNKNOWN_WORD",
+    "E_NO_DATA_SET",
+    "E_INDETERMINATE",
+    "E_FORBIDDEN",
+    "E_DEFAULT_DENY",
+    "E_RESIDENCY",
+    "E_PURPOSE",
+    "E_CLEARANCE",
+    "E_WITHDRAWN",
+)
+"""Codes of denials. A decision with several problems carries the first of them here, and all of their reasons."""
+
+_INDETERMINATE: Final = "engine:indeterminate"
+_UNREADABLE: Final = "the law cannot be read"
+
+
+@dataclass(frozen=True)
+class OrganisationFacts:
+    """What the registry says about an organisation."""
+
+    msp_id: str
+    jurisdiction: str | None
+    roles: frozenset[str]
+    clearance: str | None
+    active: bool
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who asks. `role` and `clearance` are the certificate's claims; None when it makes none.
+
+    `organisation` is None for an organisation that the registry does not know.
+    """
+
+    msp_id: str
+    identity: str
+    organisation: OrganisationFacts | None
+    role: str | None
+    clearance: str | None
+    identity_suspended: bool = False
+
+
+@dataclass(frozen=True)
+class Resource:
+    """The data set that is asked for, as its catalogue entry states it."""
+
+    id: str
+    owner: str
+    jurisdiction: str | None
+    data_class: str | None
+    residency: frozenset[str]
+    purposes: frozenset[str]
+    rows: int
+    published: bool = True
+
+
+@dataclass(frozen=True)
+class LawVersion:
+    """One enacted version of a law: from `in_force_from` until `repealed_from` or until the next version begins."""
+
+    law: str
+    version: int
+    jurisdiction: str
+    in_force_from: datetime
+    repealed_from: datetime | None
+    text: str
+    text_hash: str
+
+
+@dataclass(frozen=True)
+class DecisionInput:
+    """Everything that a decision depends on. `laws` may hold more than applies: the engine selects."""
+
+    subject: Subject
+    resource: Resource | None
+    action: str | None
+    purpose: str | None
+    legal_basis: str | None
+    destination: str | None
+    time: datetime
+    channel: str
+    laws: Sequence[LawVersion] = ()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The outcome. `reasons` is sorted; for a permit it names every clause that permitted."""
+
+    decision: Literal["permit", "deny"]
+    code: str
+    reasons: tuple[Reason, ...]
+    law_set_hash: str
+
+
+@dataclass(frozen=True)
+class _Problem:
+    code: str
+    reason: Reason
+
+
+def _problem(code: str, rule: str, detail: str, policy: PolicyRef | None = None) -> _Problem:
+    if policy is None:
+        return _Problem(code, Reason(rule=f"engine:{rule}", detail=detail))
+    cited = Reason(law=policy.law, version=policy.version, clause=policy.clause, rule=f"engine:{rule}", detail=detail)
+    return _Problem(code, cited)
+
+
+def decide(request: DecisionInput) -> Decision:
+    """Decide one request. Total: every input gives a decision, and whatever is wrong with it gives a denial."""
+    places = _places(request)
+    laws = _laws_on_paths(request, places.values())
+    problems = [*_admission(request.subject), *_vocabulary(request), *_facts(request, places)]
+    permits: list[Reason] = []
+    # Law is judged once there is something to judge: known words and three known places.
+    if not any(problem.code in {"E_NOT_REGISTERED", "E_UNKNOWN_WORD", "E_NO_DATA_SET"} for problem in problems) and all(
+        places.values()
+    ):
+        permits, law_problems = _judge(request, {place for place in places.values() if place}, laws)
+        problems += law_problems
+    problems += _gates(request, places)
+    if not problems and not permits:
+        problems.append(_problem("E_DEFAULT_DENY", "default-deny", "no law permits it"))
+    if problems:
+        code = min((problem.code for problem in problems), key=DENIAL_CODES.index)
+        return Decision("deny", code, _sorted(problem.reason for problem in problems), law_set_hash(laws))
+    return Decision("permit", "", _sorted(permits), law_set_hash(laws))
+
+
+def laws_in_force(laws: Iterable[LawVersion], at: datetime) -> tuple[LawVersion, ...]:
+    """The one version of each law that is in force at `at`, in the order of the laws' ids.
+
+    Of the versions that have begun by then (inclusive) the newest counts. Once that one is repealed (from
+    `repealed_from` on) none does: a repeal does not bring an older version back.
+    """
+    moment = _aware(at)
+    newest: dict[str, LawVersion] = {}
+    for law in laws:
+        other = newest.get(law.law)
+        if _aware(law.in_force_from) <= moment and (
+            other is None or (law.version, law.text_hash) > (other.version, other.text_hash)
+        ):
+            newest[law.law] = law
+    return tuple(
+        law for _, law in sorted(newest.items()) if law.repealed_from is None or moment < _aware(law.repealed_from)
+    )
+
+
+def law_set_hash(laws: Sequence[LawVersion]) -> str:
+    """Hex SHA-256 over the canonical list of law, version, jurisdiction and text hash. Order does not matter."""
+    listed = sorted([law.law, law.version, law.jurisdiction, law.text_hash] for law in laws)
+    return hashlib.sha256(canonical_json(listed)).hexdigest()
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _sorted(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+    """Each reason once, clauses of laws before rules of the engine."""
+    keyed = {
+        (
+            reason.law is None,
+            reason.law or "",
+            reason.version or 0,
+            reason.clause or "",
+            reason.effect or "",
+            reason.rule or "",
+            reason.detail or "",
+        ): reason
+        for reason in reasons
+    }
+    return tuple(reason for _, reason in sorted(keyed.items(), key=lambda item: item[0]))
+
+
+def _quoted(word: str | None) -> str:
+    return "none" if word is None else ascii(word)[:60]
+
+
+def _places(request: DecisionInput) -> dict[str, str | None]:
+    """The three jurisdictions whose law is asked, None where the facts give none that is well formed."""
+    organisation = request.subject.organisation
+    stated = {
+        "data set": request.resource.jurisdiction if request.resource else None,
+        "requester": organisation.jurisdiction if organisation else None,
+        "destination": request.destination,
+    }
+    return {role: place if place is not None and is_jurisdiction(place) else None for role, place in stated.items()}
+
+
+def _laws_on_paths(request: DecisionInput, places: Iterable[str | None]) -> tuple[LawVersion, ...]:
+    nodes = {node for place in places if place for node in jurisdiction_path(place)}
+    return tuple(law for law in laws_in_force(request.laws, request.time) if law.jurisdiction in nodes)
+
+
+def _admission(subject: Subject) -> Iterable[_Problem]:
+    organisation = subject.organisation
+    if organisation is None or organisation.msp_id != subject.msp_id:
+        yield _problem("E_NOT_REGISTERED", "not-registered", f"{_quoted(subject.msp_id)} is not in the registry")
+        return
+    if not organisation.active:
+        yield _problem("E_SUSPENDED", "suspended", f"{_quoted(subject.msp_id)} is suspended")
+    if subject.identity_suspended:
+        yield _problem("E_SUSPENDED", "identity-suspended", "the requester's identity is suspended")
+    if subject.role is None:
+        yield _problem("E_ATTRIBUTE", "role", "the requester's certificate states no role")
+    elif subject.role not in organisation.roles:
+        yield _problem("E_ATTRIBUTE", "role", f"the registry does not allow its organisation {_quoted(subject.role)}")
+    for whose, clearance in (("certificate", subject.clearance), ("registry entry", organisation.clearance)):
+        if clearance not in DATA_CLASSES:
+            yield _problem("E_ATTRIBUTE", "clearance-claim", f"the requester's {whose} states no known clearance")
+
+
+def _vocabulary(request: DecisionInput) -> Iterable[_Problem]:
+    for kind, word, known in (
+        ("action", request.action, ACTIONS),
+        ("purpose", request.purpose, PURPOSES),
+        ("legal-basis", request.legal_basis, LEGAL_BASES),
+    ):
+        if word not in known:
+            yield _problem("E_UNKNOWN_WORD", f"unknown-{kind}", f"{_quoted(word)} is not in the code list")
+
+
+def _facts(request: DecisionInput, places: Mapping[str, str | None]) -> Iterable[_Problem]:
+    resource = request.resource
+    if resource is None:
+        yield _problem("E_NO_DATA_SET", "no-data-set", "there is no catalogue entry")
+        return
+    if resource.data_class not in DATA_CLASSES:
+        yield _problem("E_ATTRIBUTE", "data-class", "the catalogue entry states no known class")
+    if not resource.published:
+        yield _problem("E_WITHDRAWN", "withdrawn", "the data set was withdrawn")
+    known = places if request.subject.organisation is not None else {"data set": places["data set"]}
+    for role, place in known.items():
+        if place is None:
+            yield _problem("E_ATTRIBUTE", "jurisdiction", f"the {role} has no well-formed jurisdiction")
+
+
+def _gates(request: DecisionInput, places: Mapping[str, str | None]) -> Iterable[_Problem]:
+    """What no law can open."""
+    resource, organisation = request.resource, request.subject.organisation
+    if resource is None:
+        return
+    for role in ("requester", "destination"):
+        place = places[role]
+        if place is not None and not any(is_within(place, region) for region in resource.residency):
+            allowed = ", ".join(sorted(resource.residency)) or "nowhere"
+            detail = f"the {role} is in {place}, the data set may be in {allowed}"
+            yield _problem("E_RESIDENCY", "residency", detail)
+    if request.purpose in PURPOSES and request.purpose not in resource.purposes:
+        yield _problem(
+            "E_PURPOSE", "purpose-limit", f"the catalogue entry does not offer the data for {request.purpose}"
+        )
+    if organisation is not None and resource.data_class in DATA_CLASSES:
+        held = min(class_rank(request.subject.clearance), class_rank(organisation.clearance))
+        if held < class_rank(resource.data_class):
+            have = DATA_CLASSES[held] if held >= 0 else "none"
+            yield _problem("E_CLEARANCE", "clearance", f"the data are {resource.data_class}, the clearance is {have}")
+
+
+def _judge(request: DecisionInput, places: set[str], laws: Sequence[LawVersion]) -> tuple[list[Reason], list[_Problem]]:
+    """What the laws say: the clauses that permit, and what stands against it."""
+    assert request.action is not None  # the vocabulary was checked
+    try:
+        compiled = compile_laws([_source(law) for law in laws])
+    except CedarTextError:
+        return [], [
+            _Problem(
+                "E_INDETERMINATE", Reason(law=law.law, version=law.version, rule=_INDETERMINATE, detail=_UNREADABLE)
+            )
+            for law in _unreadable(laws)
+        ]
+    evaluation = compiled.evaluate(_question(request))
+    problems = [
+        _problem("E_INDETERMINATE", "indeterminate", "the clause could not be evaluated", policy)
+        for policy in evaluation.failed
+    ]
+    if not evaluation.complete:
+        problems.append(_problem("E_INDETERMINATE", "indeterminate", "the request could not be put to the laws"))
+    problems += [
+        _Problem("E_FORBIDDEN", _citation(policy)) for policy in evaluation.satisfied if policy.effect == "forbid"
+    ]
+    permits = [policy for policy in evaluation.satisfied if policy.effect == "permit"]
+    problems += _unpermitted(request.action, places, compiled.policies, permits)
+    return [_citation(policy) for policy in permits], problems
+
+
+def _source(law: LawVersion) -> LawSource:
+    return LawSource(law.law, law.version, law.jurisdiction, law.text)
+
+
+def _unreadable(laws: Sequence[LawVersion]) -> list[LawVersion]:
+    """The laws that do not parse by themselves; all of them if only their union does not."""
+    found = []
+    for law in laws:
+        try:
+            compile_laws([_source(law)])
+        except CedarTextError:
+            found.append(law)
+    return found or list(laws)
+
+
+def _unpermitted(
+    action: str, places: set[str], policies: Sequence[PolicyRef], permits: Sequence[PolicyRef]
+) -> Iterable[_Problem]:
+    """Default denial: every level that permits the action at all must permit it here, and one level must exist."""
+    speaking = {policy.jurisdiction for policy in policies if policy.effect == "permit" and policy.governs(action)}
+    permitting = {policy.jurisdiction for policy in permits}
+    for place in sorted(places):
+        levels = [node for node in jurisdiction_path(place) if node in speaking]
+        if not levels:
+            yield _problem("E_DEFAULT_DENY", "default-deny", f"no law in force for {place} permits {action}")
+        for level in levels:
+            if level not in permitting:
+                detail = f"the law of {level} permits {action} in other cases only"
+                yield _problem("E_DEFAULT_DENY", "default-deny", detail)
+
+
+def _citation(policy: PolicyRef) -> Reason:
+    return Reason(law=policy.law, version=policy.version, clause=policy.clause, effect=policy.effect)
+
+
+def _uid(kind: str, name: str) -> dict[str, str]:
+    return {"type": kind, "id": name}
+
+
+def _reference(kind: str, name: str) -> dict[str, Any]:
+    return {"__entity": _uid(kind, name)}
+
+
+def _question(request: DecisionInput) -> CedarRequest:
+    """The request in Cedar's terms. A fact that is missing is left out, so that a policy that needs it fails."""
+    subject, resource = request.subject, request.resource
+    assert resource is not None  # checked before laws are judged
+    context: dict[str, Any] = {
+        "channel": request.channel,
+        "time": {"__extn": {"fn": "datetime", "arg": _cedar_time(request.time)}},
+    }
+    if request.purpose is not None:
+        context["purpose"] = _reference("Purpose", request.purpose)
+    if request.legal_basis is not None:
+        context["legalBasis"] = _reference("LegalBasis", request.legal_basis)
+    if request.destination is not None:
+        context["destination"] = _reference("Jurisdiction", request.destination)
+    return CedarRequest(subject.identity, request.action or "", resource.id, context, _entities(request, resource))
+
+
+def _entities(request: DecisionInput, resource: Resource) -> list[dict[str, Any]]:
+    subject, organisation = request.subject, request.subject.organisation
+    home = organisation.jurisdiction if organisation else None
+    who: dict[str, Any] = {"organisation": _reference("Organisation", subject.msp_id)}
+    if organisation and subject.role in organisation.roles:
+        who["role"] = _reference("Role", subject.role)
+    held = min(class_rank(subject.clearance), class_rank(organisation.clearance if organisation else None))
+    if held >= 0:
+        who["clearance"] = _reference("Class", DATA_CLASSES[held])
+    what: dict[str, Any] = {
+        "owner": _reference("Organisation", resource.owner),
+        "rows": resource.rows,
+        "residency": [_reference("Jurisdiction", place) for place in sorted(resource.residency)],
+        "purposes": [_reference("Purpose", purpose) for purpose in sorted(resource.purposes)],
+    }
+    if resource.data_class is not None:
+        what["class"] = _reference("Class", resource.data_class)
+    if resource.jurisdiction is not None:
+        what["jurisdiction"] = _reference("Jurisdiction", resource.jurisdiction)
+    named = {home, resource.jurisdiction, request.destination, *resource.residency} - {None}
+    return [
+        _entity("Identity", subject.identity, who, [_uid("Organisation", subject.msp_id)]),
+        _entity("Organisation", subject.msp_id, {}, [_uid("Jurisdiction", home)] if home else []),
+        _entity(
+            "DataSet",
+            resource.id,
+            what,
+            [_uid("Jurisdiction", resource.jurisdiction)] if resource.jurisdiction else [],
+        ),
+        *_jurisdictions(place for place in named if place is not None),
+    ]
+
+
+def _entity(
+    kind: str, name: str, attributes: Mapping[str, Any], parents: Sequence[Mapping[str, str]]
+) -> dict[str, Any]:
+    return {"uid": _uid(kind, name), "attrs": dict(attributes), "parents": list(parents)}
+
+
+def _jurisdictions(places: Iterable[str]) -> list[dict[str, Any]]:
+    """Every named jurisdiction with those that contain it, each a child of the next larger one."""
+    nodes: dict[str, list[dict[str, str]]] = {}
+    for place in places:
+        if is_jurisdiction(place):
+            path = jurisdiction_path(place)
+            for parent, node in zip((None, *path), path, strict=False):
+                nodes[node] = [_uid("Jurisdiction", parent)] if parent else []
+    return [_entity("Jurisdiction", node, {}, parents) for node, parents in sorted(nodes.items())]
+
+
+def _cedar_time(moment: datetime) -> str:
+    """Cedar's datetime has milliseconds, cut, not rounded."""
+    return _aware(moment).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,413 @@
+"""What the contracts store and exchange, as typed records. State holds each one as canonical JSON (RFC 8785)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, model_validator
+
+from sovchain.contracts.core.codes import (
+    JURISDICTION_PATTERN,
+    MSP_ID_PATTERN,
+    PURPOSES,
+    ROLES,
+    TRANSACTION_ID_PATTERN,
+    WORD_PATTERN,
+    level_of,
+)
+
+PAYLOAD_MAX_BYTES = 16 * 1024 * 1024
+"""Largest data set, without its salt."""
+SALT_BYTES = 32
+"""Length of the salt in front of every payload: without it the public hash of a guessable file would disclose it."""
+COLUMNS_MAX = 500
+PAGE_MAX = 200
+"""Most rows that one page of a listing holds."""
+
+ALGORITHMS: dict[str, str] = {"encoding": "RFC 8785", "hash": "SHA-256", "policy": "Cedar 4"}
+ENGINE_VERSION = "1"
+"""Changes whenever the same input could lead to another receipt."""
+
+
+def format_time(moment: datetime) -> str:
+    """RFC 3339 in UTC with six decimals always, so that text order is time order."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def parse_time(value: Any) -> Any:
+    """Turn RFC 3339 text into a UTC datetime; a datetime must carry its zone. Raises ValueError."""
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    if isinstance(moment, datetime):
+        if moment.tzinfo is None:
+            raise ValueError("the time has no zone: write it as 2026-03-01T00:00:00Z")
+        return moment.astimezone(UTC)
+    return moment
+
+
+Timestamp = Annotated[datetime, BeforeValidator(parse_time), PlainSerializer(format_time, return_type=str)]
+Hex32 = Annotated[str, StringConstraints(pattern=rf"^{TRANSACTION_ID_PATTERN}$")]
+MspId = Annotated[str, StringConstraints(pattern=rf"^{MSP_ID_PATTERN}$")]
+JurisdictionCode = Annotated[str, StringConstraints(pattern=rf"^{JURISDICTION_PATTERN}$")]
+Word = Annotated[str, StringConstraints(pattern=rf"^{WORD_PATTERN}$")]
+DataClass = Literal["general", "important", "core"]
+"""The words of `codes.DATA_CLASSES`, as a type."""
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+LawId = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9][A-Z0-9.-]{1,39}$")]
+LawVersionNumber = Annotated[int, Field(ge=1, le=999_999)]
+T = TypeVar("T")
+
+
+class Record(BaseModel):
+    """Base of all records: immutable, and an unknown field is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Page(Record, Generic[T]):
+    """One page of a listing. `bookmark` starts the next page; empty means that this was the last."""
+
+    items: tuple[T, ...]
+    bookmark: str = ""
+
+
+# Registry ------------------------------------------------------------------------------------------------------------
+
+
+class Organisation(Record):
+    """An organisation as an admission states it.
+
+    `roles` and `clearance` are ceilings: a certificate of this organisation counts only as far as they allow.
+    `legal_id` is the unified social credit code or its foreign equivalent.
+    """
+
+    msp_id: MspId
+    legal_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ./:-]{2,63}$")]
+    name: ShortText
+    jurisdiction: JurisdictionCode
+    roles: tuple[Word, ...]
+    clearance: DataClass
+
+    @model_validator(mode="after")
+    def _check(self) -> Organisation:
+        _refuse_unknown("role", self.roles, ROLES)
+        return self
+
+
+class Admission(Record):
+    """The organisations that one ballot is about."""
+
+    organisations: tuple[Organisation, ...]
+
+
+class RegisteredOrganisation(Record):
+    """An admitted organisation. `changed_at` is the time of the latest admission, suspension or reinstatement."""
+
+    organisation: Organisation
+    status: Literal["active", "suspended"]
+    admitted_at: Timestamp
+    changed_at: Timestamp
+    ballot: Hex32
+    reason: str = ""
+
+
+class SuspendedIdentity(Record):
+    """An identity that may not act although its certificate is valid."""
+
+    msp_id: MspId
+    identity: Hex32
+    reason: ShortText
+    suspended_at: Timestamp
+    suspended_by: MspId
+
+
+# Ballots -------------------------------------------------------------------------------------------------------------
+
+
+class Vote(Record):
+    """One class's vote, cast by an administrator of a seat."""
+
+    seat: str
+    msp_id: MspId
+    identity: Hex32
+    cast_at: Timestamp
+    transaction: Hex32
+
+
+class Ballot(Record):
+    """A proposal under vote. `id` is the transaction that proposed it; after `deadline` no vote counts.
+
+    Subjects: `admission` admits or reinstates organisations; `law` enacts a law's text; `repeal` ends a law.
+    """
+
+    id: Hex32
+    subject: Literal["admission", "law", "repeal"]
+    title: ShortText
+    proposed_by: MspId
+    proposed_at: Timestamp
+    deadline: Timestamp
+    state: Literal["open", "passed"] = "open"
+    passed_at: Timestamp | None = None
+
+
+class BallotView(Record):
+    """A ballot with its votes so far and the classes of seat that have yet to vote."""
+
+    ballot: Ballot
+    votes: tuple[Vote, ...]
+    missing: tuple[str, ...]
+
+
+# Law -----------------------------------------------------------------------------------------------------------------
+
+
+class LawHeader(Record):
+    """What the comment lines at the top of a law say."""
+
+    law: LawId
+    version: LawVersionNumber
+    title: ShortText
+    level: Literal["nation", "province", "city"]
+    jurisdiction: JurisdictionCode
+    effective_from: Timestamp
+
+    @model_validator(mode="after")
+    def _check(self) -> LawHeader:
+        if level_of(self.jurisdiction) != self.level:
+            raise ValueError(f"{self.jurisdiction} is a {level_of(self.jurisdiction)}, the law says {self.level}")
+        return self
+
+
+class Clause(Record):
+    """One policy of a law. `line` is that of the policy's first token, from 1."""
+
+    clause: ShortText
+    effect: Literal["permit", "forbid"]
+    line: int
+
+
+class LawDraft(Record):
+    """A proposed law: the text under ballot, valid but not in force."""
+
+    ballot: Hex32
+    header: LawHeader
+    text_hash: Hex32
+    clauses: tuple[Clause, ...]
+
+
+class LawBody(Record):
+    """A law's text as it was proposed."""
+
+    text: str
+
+
+class LawTitle(Record):
+    """What a law's id stands for: one jurisdiction for good, and the newest version that was enacted."""
+
+    jurisdiction: JurisdictionCode
+    newest: LawVersionNumber
+
+
+class Repeal(Record):
+    """What a ballot on the end of a law is about. It ends all versions up to `newest`."""
+
+    law: LawId
+    jurisdiction: JurisdictionCode
+    newest: LawVersionNumber
+    effective_from: Timestamp
+
+
+class EnactedLaw(Record):
+    """A law that a ballot passed. It is in force from the later of enactment and `header.effective_from`,
+    until a later version is in force or `repealed_from`."""
+
+    header: LawHeader
+    text_hash: Hex32
+    ballot: Hex32
+    enacted_at: Timestamp
+    repealed_from: Timestamp | None = None
+
+
+LawState = Literal["proposed", "enacted", "in force", "superseded", "repealed"]
+
+
+class LawView(Record):
+    """A law as a listing shows it, with its state at the time of the query's transaction."""
+
+    header: LawHeader
+    text_hash: Hex32
+    ballot: Hex32
+    state: LawState
+    enacted_at: Timestamp | None = None
+    repealed_from: Timestamp | None = None
+    missing: tuple[str, ...] = ()
+
+
+# Sharing -------------------------------------------------------------------------------------------------------------
+
+
+class Column(Record):
+    """One column of a table: its name and what its values are."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    type: Literal["integer", "decimal", "boolean", "date", "datetime", "text", "empty"]
+
+
+class Publication(Record):
+    """What an owner makes public about a data set. Nothing of its contents is in here.
+
+    `residency` names the jurisdictions that the data may go to: an empty set is nowhere, not everywhere.
+    """
+
+    name: ShortText
+    data_class: DataClass
+    jurisdiction: JurisdictionCode
+    residency: Annotated[tuple[JurisdictionCode, ...], Field(max_length=32)]
+    purposes: Annotated[tuple[Word, ...], Field(max_length=32)]
+    columns: Annotated[tuple[Column, ...], Field(max_length=COLUMNS_MAX)]
+    rows: Annotated[int, Field(ge=0, le=2**53 - 1)]
+    size_bytes: Annotated[int, Field(ge=0, le=PAYLOAD_MAX_BYTES)]
+    media_type: Annotated[str, StringConstraints(pattern=r"^[a-z]+/[a-z0-9.+-]{1,60}(; charset=[a-z0-9-]{1,20})?$")] = (
+        "text/csv; charset=utf-8"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Publication:
+        _refuse_unknown("purpose", self.purposes, PURPOSES)
+        _refuse_duplicates("residency", self.residency)
+        _refuse_duplicates("columns", [column.name for column in self.columns])
+        return self
+
+
+class DataSet(Record):
+    """A catalogue entry. `id` is the transaction that deposited the payload; `commitment` is the SHA-256 of salt and
+    payload, the same value that every peer keeps for the owner's private collection."""
+
+    id: Hex32
+    owner: MspId
+    entry: Publication
+    commitment: Hex32
+    published_at: Timestamp
+    state: Literal["published", "withdrawn"] = "published"
+    changed_at: Timestamp
+    reason: str = ""
+
+
+class Request(Record):
+    """A request on file, committed before anybody decides it. `id` is the transaction that filed it.
+
+    `identity` is the SHA-256 of the requester's client id, `role` and `clearance` are what the requester's certificate
+    claimed. `destination` is where the requester says the data will be kept (None: where it is registered); it narrows
+    and never widens, because the place of registration is judged too. `salt` keeps a receipt from disclosing the
+    request.
+    """
+
+    id: Hex32
+    dataset: Hex32
+    msp_id: MspId
+    identity: Hex32
+    role: str | None = None
+    clearance: str | None = None
+    action: Word
+    purpose: Word
+    legal_basis: Word
+    destination: Annotated[str, StringConstraints(max_length=40)] | None = None
+    salt: Hex32
+    filed_at: Timestamp
+
+
+class Pointer(Record):
+    """An index entry: the request that it leads to."""
+
+    request: Hex32
+
+
+class Reason(Record):
+    """Why a decision fell: a clause of a law, a rule of the engine, or both for a clause that could not be judged."""
+
+    law: str | None = None
+    version: int | None = None
+    clause: str | None = None
+    effect: Literal["permit", "forbid"] | None = None
+    rule: str | None = None
+    detail: str | None = None
+
+    def text(self) -> str:
+        """The reason on one line, for people."""
+        cited = f"{self.law} version {self.version}, {self.clause}" if self.law is not None else ""
+        verb = {"permit": "permitted by ", "forbid": "forbidden by "}.get(self.effect or "", "")
+        said = f"{self.rule}: {self.detail}" if self.rule and self.detail else self.rule or ""
+        return ": ".join(part for part in (said, f"{verb}{cited}" if cited else "") if part)
+
+
+class Receipt(Record):
+    """The committed decision on one request. `id` is the transaction that decided it.
+
+    `code` is empty for a permit and otherwise the first of the engine's denial codes that applies. `law_set_hash`
+    covers the laws that were in force, `request_hash` the request with its salt. Equal state gives equal bytes.
+    """
+
+    id: Hex32
+    request: Hex32
+    decision: Literal["permit", "deny"]
+    code: str
+    reasons: tuple[Reason, ...]
+    law_set_hash: Hex32
+    request_hash: Hex32
+    decided_at: Timestamp
+    decided_by: MspId
+    decider: Hex32
+    engine_version: str
+    algorithms: dict[str, str]
+
+
+class Acknowledgement(Record):
+    """The grantee confirmed what it received; every peer compared the hashes in both parties' collections."""
+
+    request: Hex32
+    msp_id: MspId
+    commitment: Hex32
+    acknowledged_at: Timestamp
+    transaction: Hex32
+
+
+class AccessFilter(Record):
+    """Which decisions a listing shows. An absent field selects all."""
+
+    dataset: Hex32 | None = None
+    msp_id: MspId | None = None
+    decision: Literal["permit", "deny"] | None = None
+
+
+class Access(Record):
+    """Who asked for which data set, under which law it was decided, and what came of it."""
+
+    dataset: Hex32
+    dataset_name: str
+    owner: str
+    request: Hex32
+    msp_id: MspId
+    identity: Hex32
+    action: str
+    purpose: str
+    filed_at: Timestamp
+    receipt: Hex32
+    decision: Literal["permit", "deny"]
+    code: str
+    reasons: tuple[Reason, ...]
+    decided_at: Timestamp
+    delivered: bool
+    acknowledged_at: Timestamp | None = None
+
+
+def _refuse_unknown(kind: str, words: Sequence[str], known: Any) -> None:
+    unknown = sorted(set(words) - set(known))
+    if unknown:
+        raise ValueError(f"unknown {kind} {', '.join(unknown)}: known are {', '.join(sorted(known))}")
+    _refuse_duplicates(kind, words)
+
+
+def _refuse_duplicates(kind: str, words: Sequence[str]) -> None:
+    if len(set(words)) != len(words):
+        raise ValueError(f"{kind} has a value twice")

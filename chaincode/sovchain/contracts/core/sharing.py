@@ -1,0 +1,437 @@
+"""Sharing: deposit, publish, request, decide, deliver, open, acknowledge.
+
+Bytes travel in transient data and lie in the private collections of owner and grantee only. What a query returns from
+there is sealed with the caller's one-time key (see `sealing`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+from sovchain.chaincode import Context, Contract, ContractError, Transient, query, transaction
+from sovchain.contracts.core import store
+from sovchain.contracts.core.codes import WORD_PATTERN, is_within
+from sovchain.contracts.core.receipts import (
+    Decider,
+    delivered_hash,
+    make_receipt,
+    payload_key,
+    receipt_key,
+    write_receipt,
+)
+from sovchain.contracts.core.records import (
+    PAYLOAD_MAX_BYTES,
+    SALT_BYTES,
+    Acknowledgement,
+    DataSet,
+    Hex32,
+    Page,
+    Publication,
+    Receipt,
+    Request,
+    ShortText,
+    Word,
+)
+from sovchain.contracts.core.refusal import refusal
+from sovchain.contracts.core.registry import require_active
+from sovchain.contracts.core.sealing import seal
+from sovchain.contracts.core.store import StateView, StubView, identity_hash, implicit_collection
+
+_WORD = re.compile(WORD_PATTERN, re.ASCII)
+
+Destination = Annotated[str, StringConstraints(min_length=1, max_length=40)]
+
+
+class Sharing(Contract):
+    """One data set's way from its owner to a grantee, under law."""
+
+    @transaction
+    async def deposit(self, ctx: Context, payload: Transient[bytes]) -> str:
+        """Put salt (`SALT_BYTES`) and bytes into the caller's own collection; endorsed by the owner only.
+
+        Returns the data set's id. Nothing is public but the hash that Fabric keeps for every private value. Raises
+        E_NOT_ADMITTED, E_SUSPENDED, E_PAYLOAD.
+        """
+        owner = ctx.identity.msp_id
+        await require_active(StubView(ctx.stub), owner)
+        _check_payload(payload)
+        dataset = ctx.transaction_id
+        await ctx.stub.put_private_data(implicit_collection(owner), payload_key(dataset), payload)
+        ctx.set_event("DataSetDeposited", {"dataset": dataset})
+        return dataset
+
+    @transaction
+    async def publish(self, ctx: Context, dataset: Hex32, commitment: Hex32, entry: Publication) -> DataSet:
+        """Make a deposited data set's catalogue entry public.
+
+        `commitment` is the hex SHA-256 of salt and bytes. Raises E_NOT_ADMITTED, E_SUSPENDED, E_STATE, E_JURISDICTION
+        when the entry names a jurisdiction outside the owner's, E_COMMITMENT when the deposit's hash differs.
+        """
+        owner = ctx.identity.msp_id
+        view = StubView(ctx.stub)
+        home = (await require_active(view, owner)).organisation.jurisdiction
+        if not is_within(entry.jurisdiction, home):
+            raise refusal(
+                "E_JURISDICTION",
+                f"the entry says {entry.jurisdiction}, the owner is registered in {home}",
+                "the law of the owner's place cannot be left by naming another",
+                "use a jurisdiction within it",
+                home=home,
+            )
+        if await store.read(view, DataSet, store.DATASET, dataset) is not None:
+            raise refusal(
+                "E_STATE",
+                "the data set is in the catalogue already",
+                "an entry is not changed",
+                "deposit it anew",
+                dataset=dataset,
+            )
+        await self._check_deposit(ctx, owner, dataset, commitment)
+        published = DataSet(
+            id=dataset,
+            owner=owner,
+            entry=entry,
+            commitment=commitment,
+            published_at=ctx.timestamp,
+            changed_at=ctx.timestamp,
+        )
+        await store.write(ctx, published, store.DATASET, dataset)
+        ctx.set_event("DataSetPublished", {"dataset": dataset})
+        return published
+
+    async def _check_deposit(self, ctx: Context, owner: str, dataset: str, commitment: str) -> None:
+        kept = await ctx.stub.get_private_data_hash(implicit_collection(owner), payload_key(dataset))
+        if kept is None:
+            raise refusal(
+                "E_NOT_FOUND",
+                f"{owner} made no such deposit",
+                "its transaction is not committed",
+                "deposit first",
+                dataset=dataset,
+            )
+        if kept.hex() != commitment:
+            raise refusal(
+                "E_COMMITMENT",
+                "the commitment is not the hash of the deposit",
+                "the entry would promise other bytes",
+                "compute it over salt and bytes",
+                dataset=dataset,
+            )
+
+    @transaction
+    async def withdraw(self, ctx: Context, dataset: Hex32, reason: ShortText) -> str:
+        """Take a data set out of circulation: no new permit, no further delivery. The entry stays on record.
+
+        Called by the owner. Raises E_NOT_FOUND, E_NOT_OWNER, E_STATE.
+        """
+        found = await _own(ctx, StubView(ctx.stub), dataset)
+        if found.state == "withdrawn":
+            raise refusal(
+                "E_STATE",
+                "the data set is withdrawn already",
+                "an earlier transaction did it",
+                "nothing is left to do",
+                dataset=dataset,
+            )
+        changed = {"state": "withdrawn", "changed_at": ctx.timestamp, "reason": reason}
+        await store.write(ctx, found.model_copy(update=changed), store.DATASET, dataset)
+        ctx.set_event("DataSetWithdrawn", {"dataset": dataset})
+        return dataset
+
+    @query
+    async def dataset(self, ctx: Context, dataset: Hex32) -> DataSet:
+        """A catalogue entry. Raises E_NOT_FOUND."""
+        return await store.require(StubView(ctx.stub), DataSet, store.DATASET, dataset)
+
+    @query
+    async def datasets(self, ctx: Context, bookmark: str = "") -> Page[DataSet]:
+        """All catalogue entries, by id."""
+        return await store.page(ctx.stub, DataSet, store.DATASET, bookmark=bookmark)
+
+    @transaction
+    async def file_request(
+        self,
+        ctx: Context,
+        dataset: Hex32,
+        purpose: Word,
+        salt: Hex32,
+        action: Word = "read",
+        legal_basis: Word = "unstated",
+        destination: Destination | None = None,
+    ) -> str:
+        """Put a request on file, with role and clearance from the caller's certificate. Returns the request's id.
+
+        Anyone on the channel may ask, for any well-formed words: an unknown one is for `decide` to deny, on record.
+        `salt` is 32 random bytes in hex. Raises E_NOT_FOUND for a data set that is not in the catalogue.
+        """
+        await store.require(StubView(ctx.stub), DataSet, store.DATASET, dataset)
+        attributes = ctx.identity.attributes
+        request = Request(
+            id=ctx.transaction_id,
+            dataset=dataset,
+            msp_id=ctx.identity.msp_id,
+            identity=identity_hash(ctx.identity.id),
+            role=_word(attributes.get("role")),
+            clearance=_word(attributes.get("clearance")),
+            action=action,
+            purpose=purpose,
+            legal_basis=legal_basis,
+            destination=destination,
+            salt=salt,
+            filed_at=ctx.timestamp,
+        )
+        await store.write(ctx, request, store.REQUEST, request.id)
+        ctx.set_event("RequestFiled", {"dataset": dataset, "request": request.id})
+        return request.id
+
+    @transaction
+    async def decide(self, ctx: Context, request: Hex32) -> Receipt:
+        """Decide a request on file; anyone may trigger it. A denial is a success too: both write a receipt.
+
+        Raises E_NOT_FOUND, E_STATE for a request that is decided already, E_TIME.
+        """
+        view = StubView(ctx.stub)
+        if await view.get(receipt_key(request)) is not None:
+            raise refusal(
+                "E_STATE",
+                "the request is decided already",
+                "a request is decided once",
+                "read its receipt, or file a new request",
+                request=request,
+            )
+        filed, receipt = await make_receipt(
+            view,
+            request,
+            transaction_id=ctx.transaction_id,
+            timestamp=ctx.timestamp,
+            channel=ctx.channel_id,
+            decider=Decider.of_caller(ctx.identity),
+        )
+        await write_receipt(ctx, filed, receipt)
+        ctx.set_event("RequestDecided", {"receipt": receipt.id, "request": request})
+        return receipt
+
+    @query
+    async def request(self, ctx: Context, request: Hex32) -> Request:
+        """A request on file. Raises E_NOT_FOUND."""
+        return await store.require(StubView(ctx.stub), Request, store.REQUEST, request)
+
+    @query
+    async def requests(self, ctx: Context, bookmark: str = "") -> Page[Request]:
+        """All requests, by id, decided or not."""
+        return await store.page(ctx.stub, Request, store.REQUEST, bookmark=bookmark)
+
+    @query
+    async def read_for_release(self, ctx: Context, request: Hex32, key: Transient[bytes]) -> bytes:
+        """The owner's salt and bytes, sealed with `key` (32 random bytes, used once), if `deliver` may now be called.
+
+        Called by the owner, on its own peer only: nothing leaves the owner's hands before a permit is committed. Raises
+        what `deliver` raises, and E_KEY.
+        """
+        _, dataset = await _releasable(ctx, StubView(ctx.stub), request)
+        data = await ctx.stub.get_private_data(implicit_collection(dataset.owner), payload_key(dataset.id))
+        if data is None:
+            raise refusal(
+                "E_NOT_FOUND",
+                "the payload is not in the owner's collection",
+                "this peer has no copy, or it was purged",
+                "deposit it anew",
+                dataset=dataset.id,
+            )
+        return _sealed(data, key)
+
+    @transaction
+    async def deliver(self, ctx: Context, request: Hex32, payload: Transient[bytes]) -> str:
+        """Put salt and bytes into the grantee's collection after a committed permit; endorsed by the grantee only.
+
+        Called by the owner. Returns the request's id. Raises E_NOT_FOUND, E_NOT_OWNER, E_NOT_PERMITTED without a
+        committed permit, E_STATE, E_NOT_ADMITTED, E_SUSPENDED, E_COMMITMENT for other bytes than were published.
+        """
+        filed, dataset = await _releasable(ctx, StubView(ctx.stub), request)
+        if hashlib.sha256(payload).hexdigest() != dataset.commitment:
+            raise refusal(
+                "E_COMMITMENT",
+                "these are not the bytes that were published",
+                "their hash differs from the entry's",
+                "deliver salt and bytes unchanged",
+                request=request,
+            )
+        await ctx.stub.put_private_data(implicit_collection(filed.msp_id), payload_key(filed.dataset, request), payload)
+        ctx.set_event("DataSetDelivered", {"request": request})
+        return request
+
+    @query
+    async def open(self, ctx: Context, request: Hex32, key: Transient[bytes]) -> bytes:
+        """The delivered salt and bytes, sealed with `key` (32 random bytes, used once). On the grantee's own peer only.
+
+        Called by the grantee. Raises E_NOT_FOUND, E_NOT_GRANTEE, E_NOT_PERMITTED, E_NOT_DELIVERED, E_KEY.
+        """
+        view = StubView(ctx.stub)
+        filed = await _granted(ctx, view, request)
+        await _require_permit(view, request)
+        data = await ctx.stub.get_private_data(implicit_collection(filed.msp_id), payload_key(filed.dataset, request))
+        if data is None:
+            raise _not_delivered(request)
+        return _sealed(data, key)
+
+    @transaction
+    async def acknowledge(self, ctx: Context, request: Hex32) -> Acknowledgement:
+        """Confirm a delivery in public; every endorser compares the hashes in both parties' collections.
+
+        Called by the grantee. Raises E_NOT_FOUND, E_NOT_GRANTEE, E_NOT_DELIVERED, E_STATE, E_COMMITMENT.
+        """
+        view = StubView(ctx.stub)
+        filed = await _granted(ctx, view, request)
+        dataset = await store.require(view, DataSet, store.DATASET, filed.dataset)
+        if await store.read(view, Acknowledgement, store.ACKNOWLEDGEMENT, request) is not None:
+            raise refusal(
+                "E_STATE",
+                "the delivery is acknowledged already",
+                "an earlier transaction did it",
+                "nothing is left to do",
+                request=request,
+            )
+        received = await delivered_hash(ctx.stub, filed)
+        if received is None:
+            raise _not_delivered(request)
+        await self._check_deposit(ctx, dataset.owner, dataset.id, received)
+        if received != dataset.commitment:
+            raise refusal(
+                "E_COMMITMENT",
+                "the delivery is not what was published",
+                "its hash differs from the entry's",
+                "do not use it and tell the owner",
+                request=request,
+            )
+        acknowledgement = Acknowledgement(
+            request=request,
+            msp_id=filed.msp_id,
+            commitment=received,
+            acknowledged_at=ctx.timestamp,
+            transaction=ctx.transaction_id,
+        )
+        await store.write(ctx, acknowledgement, store.ACKNOWLEDGEMENT, request)
+        ctx.set_event("DeliveryAcknowledged", {"request": request})
+        return acknowledgement
+
+
+def _word(value: str | None) -> str | None:
+    """A certificate's attribute if it is a word at all: anything else counts as absent, and what is absent denies."""
+    return value if value is not None and _WORD.fullmatch(value) else None
+
+
+def _check_payload(payload: bytes) -> None:
+    size = len(payload) - SALT_BYTES
+    if size < 1:
+        raise refusal(
+            "E_PAYLOAD",
+            "the payload is empty",
+            "nothing follows the salt",
+            f"send {SALT_BYTES} bytes of salt and then the data",
+        )
+    if size > PAYLOAD_MAX_BYTES:
+        raise refusal(
+            "E_PAYLOAD",
+            f"the payload has {size} bytes",
+            f"at most {PAYLOAD_MAX_BYTES} are taken",
+            "share it in parts",
+            limit_bytes=PAYLOAD_MAX_BYTES,
+        )
+    if len(set(payload[:SALT_BYTES])) == 1:
+        raise refusal(
+            "E_PAYLOAD",
+            "the salt is one byte repeated",
+            "without random salt the public hash gives the data away",
+            "draw the salt at random",
+        )
+
+
+def _sealed(data: bytes, key: bytes) -> bytes:
+    try:
+        return seal(data, key)
+    except ValueError as error:
+        raise refusal(
+            "E_KEY",
+            "the bytes cannot be sealed",
+            str(error),
+            "send a fresh key with each call",
+        ) from None
+
+
+async def _own(ctx: Context, view: StateView, dataset: str) -> DataSet:
+    found = await store.require(view, DataSet, store.DATASET, dataset)
+    if found.owner != ctx.identity.msp_id:
+        raise refusal(
+            "E_NOT_OWNER",
+            f"{ctx.identity.msp_id} may not do this",
+            f"the data set belongs to {found.owner}",
+            "ask the owner",
+            dataset=dataset,
+            owner=found.owner,
+        )
+    return found
+
+
+async def _granted(ctx: Context, view: StateView, request: str) -> Request:
+    filed = await store.require(view, Request, store.REQUEST, request)
+    if filed.msp_id != ctx.identity.msp_id:
+        raise refusal(
+            "E_NOT_GRANTEE",
+            f"{ctx.identity.msp_id} may not do this",
+            f"the request was filed by {filed.msp_id}",
+            "file a request of its own",
+            request=request,
+        )
+    return filed
+
+
+async def _require_permit(view: StateView, request: str) -> None:
+    receipt = await store.read(view, Receipt, store.RECEIPT, request)
+    if receipt is None or receipt.decision != "permit":
+        undecided = receipt is None
+        raise refusal(
+            "E_NOT_PERMITTED",
+            "the request is not decided yet" if undecided else "the request was denied",
+            "data move only after a committed permit",
+            "have it decided first" if undecided else "read its receipt, which says why",
+            request=request,
+        )
+
+
+async def _releasable(ctx: Context, view: StateView, request: str) -> tuple[Request, DataSet]:
+    """The request and the data set that its owner, the caller, may deliver now."""
+    filed = await store.require(view, Request, store.REQUEST, request)
+    dataset = await _own(ctx, view, filed.dataset)
+    await _require_permit(view, request)
+    if dataset.state != "published":
+        raise refusal(
+            "E_STATE",
+            "the data set was withdrawn",
+            "nothing more is delivered of it",
+            "publish it anew",
+            request=request,
+        )
+    await require_active(view, filed.msp_id)
+    if await delivered_hash(ctx.stub, filed) is not None:
+        raise refusal(
+            "E_STATE",
+            "the request was delivered already",
+            "an earlier transaction did it",
+            "nothing is left to do",
+            request=request,
+        )
+    return filed, dataset
+
+
+def _not_delivered(request: str) -> ContractError:
+    return refusal(
+        "E_NOT_DELIVERED",
+        "there is nothing to open",
+        "the data set was not delivered on this request",
+        "ask its owner to release it",
+        request=request,
+    )

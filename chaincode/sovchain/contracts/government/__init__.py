@@ -1,0 +1,15 @@
+"""The government channel's chaincode: the core, with either sector organisation filling the sector's seat."""
+
+from sovchain.chaincode import Chaincode
+from sovchain.contracts.core import Seats, core_contracts
+
+SEATS = Seats(
+    {
+        "legislator": ("GovernmentMSP",),
+        "regulator": ("SupervisorMSP",),
+        "sector": ("FinanceMSP", "LogisticsMSP"),
+    }
+)
+chaincode = Chaincode(core_contracts(SEATS), name="government")
+
+__all__ = ["SEATS", "chaincode"]
