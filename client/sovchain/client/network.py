@@ -1,0 +1,102 @@
+"""A channel, seen through a gateway."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from fabric_protos.common import common_pb2, ledger_pb2
+from fabric_protos.peer import events_pb2
+from google.protobuf.message import DecodeError
+
+from sovchain.client.contract import Contract
+from sovchain.client.deliver import BlockStream
+from sovchain.client.errors import UnexpectedReply
+from sovchain.client.identity import SigningIdentity
+from sovchain.client.transaction import Commit, Session
+
+_TRANSACTION_ID = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class ChainInfo:
+    """The end of a channel's chain on one peer.
+
+    Attributes:
+        height: number of blocks; the next one has this number.
+        current_block_hash: hash of the last block's header.
+        previous_block_hash: hash of the header before it.
+    """
+
+    height: int
+    current_block_hash: bytes
+    previous_block_hash: bytes
+
+
+class Network:
+    """A channel. Made by `Gateway.network`, which sends nothing: a wrong name shows at the first call."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __repr__(self) -> str:
+        return f"Network({self._session.channel_id!r})"
+
+    @property
+    def name(self) -> str:
+        """Name of the channel."""
+        return self._session.channel_id
+
+    @property
+    def identity(self) -> SigningIdentity:
+        """The identity that signs."""
+        return self._session.identity
+
+    def contract(self, chaincode: str, name: str | None = None) -> Contract:
+        """Return a chaincode of the channel, or the contract `name` in it.
+
+        With `name`, functions called by their names are prefixed with it: `issue` becomes `Waybills:issue`. Operations
+        bring their own contract's name.
+        """
+        return Contract(self._session, chaincode, name)
+
+    def commit(self, transaction_id: str) -> Commit:
+        """Return a transaction of the channel by its id, to ask for its status. Raises ValueError for no such id."""
+        if _TRANSACTION_ID.fullmatch(transaction_id) is None:
+            raise ValueError("a transaction id has 64 hexadecimal digits in lower case")
+        return Commit(self._session, transaction_id)
+
+    async def chain_info(self) -> ChainInfo:
+        """Ask a peer how long its chain is. Raises EvaluateError, ConnectError, UnexpectedReply."""
+        data = await self.contract("qscc").evaluate("GetChainInfo", self.name)
+        try:
+            info = ledger_pb2.BlockchainInfo.FromString(data)
+        except DecodeError as error:
+            raise UnexpectedReply("chain info", "it is no BlockchainInfo") from error
+        return ChainInfo(info.height, info.currentBlockHash, info.previousBlockHash)
+
+    def blocks(
+        self, start: int | None = None, stop: int | None = None, *, reconnect: bool = True
+    ) -> BlockStream[common_pb2.Block]:
+        """Read blocks in order, from `start` to and including `stop`.
+
+        Args:
+            start: number of the first block; None for the next one that commits.
+            stop: number of the last block; None to go on for ever.
+            reconnect: whether to go on, at any gateway of the profile, when the stream breaks.
+        """
+        return BlockStream(self._session, "Deliver", _full_block, start, stop, reconnect=reconnect)
+
+    def filtered_blocks(
+        self, start: int | None = None, stop: int | None = None, *, reconnect: bool = True
+    ) -> BlockStream[events_pb2.FilteredBlock]:
+        """Read blocks reduced to transaction ids, validation codes and names of events; otherwise as `blocks`."""
+        return BlockStream(self._session, "DeliverFiltered", _filtered_block, start, stop, reconnect=reconnect)
+
+
+def _full_block(response: events_pb2.DeliverResponse) -> tuple[int, common_pb2.Block]:
+    return response.block.header.number, response.block
+
+
+def _filtered_block(response: events_pb2.DeliverResponse) -> tuple[int, events_pb2.FilteredBlock]:
+    return response.filtered_block.number, response.filtered_block

@@ -1,0 +1,181 @@
+"""Connection profiles: where an organisation's gateways are and how to trust them.
+
+The form is Fabric's common connection profile, JSON or YAML, as `fabric-samples` ships it and the classic SDKs read it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sovchain.client.errors import ProfileContentError, ProfileNotFound, ProfileSyntaxError
+
+PROFILE_MAX_BYTES = 4 * 1024 * 1024
+"""Largest profile that is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayAddress:
+    """One peer whose gateway service may be used.
+
+    Attributes:
+        name: the peer's name in the profile.
+        address: "host:port".
+        tls_root_pem: roots that its TLS certificate must lead to; None for a connection without TLS (`grpc://`).
+        server_name: the name to expect in its certificate instead of the host of `address`; empty: that host.
+    """
+
+    name: str
+    address: str
+    tls_root_pem: bytes | None = field(repr=False)
+    server_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a client of one organisation needs to know.
+
+    Attributes:
+        organization: the client's organisation, by its name in the profile.
+        msp_id: its MSP id.
+        gateways: its peers, in the order in which they are tried.
+        client_certificate_pem: certificate for mutual TLS, if the peers ask for one.
+        client_key_pem: its key.
+        source: where the profile was read.
+    """
+
+    organization: str
+    msp_id: str
+    gateways: tuple[GatewayAddress, ...]
+    client_certificate_pem: bytes | None = field(default=None, repr=False)
+    client_key_pem: bytes | None = field(default=None, repr=False)
+    source: str = "<mapping>"
+
+    @classmethod
+    def load(cls, path: Path | str) -> Profile:
+        """Read a profile from a file. Paths in it are relative to its folder.
+
+        Raises:
+            ProfileNotFound, ProfileSyntaxError, ProfileContentError.
+        """
+        place = Path(path)
+        return cls.from_mapping(_parsed(place), folder=place.parent, source=str(place))
+
+    @classmethod
+    def from_mapping(
+        cls, document: Mapping[str, Any], *, folder: Path | None = None, source: str = "<mapping>"
+    ) -> Profile:
+        """Read a profile that is parsed already. Paths in it are relative to `folder`, by default the current one.
+
+        Raises:
+            ProfileContentError, ProfileNotFound (for a certificate file).
+        """
+        return _Reader(document, folder or Path(), source).profile()
+
+
+def _parsed(path: Path) -> Mapping[str, Any]:
+    source = str(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ProfileNotFound(f"cannot be read ({error.strerror}): check the path", source=source) from error
+    if len(data) > PROFILE_MAX_BYTES:
+        raise ProfileSyntaxError(f"it has more than {PROFILE_MAX_BYTES} bytes", source=source)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise ProfileSyntaxError("it is not UTF-8 text", source=source) from error
+    try:
+        # JSON is read by its own parser: it is faster by far than YAML's, which would take it too.
+        document = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
+    except json.JSONDecodeError as error:
+        raise ProfileSyntaxError(error.msg, source=source, line=error.lineno, column=error.colno) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line, column = (mark.line + 1, mark.column + 1) if mark is not None else (0, 0)
+        raise ProfileSyntaxError(
+            getattr(error, "problem", None) or "it is not YAML", source=source, line=line, column=column
+        ) from error
+    except RecursionError as error:
+        raise ProfileSyntaxError("it is nested too deeply", source=source) from error
+    if not isinstance(document, Mapping):
+        raise ProfileSyntaxError("it is not a mapping", source=source)
+    return document
+
+
+class _Reader:
+    """Reads one document; remembers where it came from for its errors."""
+
+    def __init__(self, document: Mapping[str, Any], folder: Path, source: str) -> None:
+        self._document = document
+        self._folder = folder
+        self._source = source
+
+    def _wrong(self, field_name: str, text: str) -> ProfileContentError:
+        return ProfileContentError(field_name, text, source=self._source)
+
+    def _get(self, *keys: str) -> Any:
+        found: Any = self._document
+        for index, key in enumerate(keys):
+            if not isinstance(found, Mapping) or key not in found:
+                raise self._wrong(".".join(keys[: index + 1]), "is missing")
+            found = found[key]
+        return found
+
+    def _text(self, *keys: str) -> str:
+        found = self._get(*keys)
+        if not isinstance(found, str) or not found:
+            raise self._wrong(".".join(keys), "must be text")
+        return found
+
+    def profile(self) -> Profile:
+        organization = self._text("client", "organization")
+        peers = self._get("organizations", organization, "peers")
+        if not isinstance(peers, list) or not peers:
+            raise self._wrong(f"organizations.{organization}.peers", "must list at least one peer")
+        certificate = key = None
+        if isinstance(self._get("client").get("tlsCerts"), Mapping):
+            certificate = self._pem("client", "tlsCerts", "client", "cert")
+            key = self._pem("client", "tlsCerts", "client", "key")
+        return Profile(
+            organization,
+            self._text("organizations", organization, "mspid"),
+            tuple(self._gateway(str(peer)) for peer in peers),
+            certificate,
+            key,
+            self._source,
+        )
+
+    def _gateway(self, name: str) -> GatewayAddress:
+        url = self._text("peers", name, "url")
+        scheme, _, address = url.partition("://")
+        _, colon, port = address.rpartition(":")
+        if scheme not in ("grpc", "grpcs") or not colon or not port.isdigit():
+            raise self._wrong(f"peers.{name}.url", "must be grpcs://host:port or grpc://host:port")
+        root = self._pem("peers", name, "tlsCACerts") if scheme == "grpcs" else None
+        options = self._get("peers", name).get("grpcOptions") or {}
+        if not isinstance(options, Mapping):
+            raise self._wrong(f"peers.{name}.grpcOptions", "must be a mapping")
+        server_name = options.get("ssl-target-name-override") or options.get("hostnameOverride") or ""
+        return GatewayAddress(name, address, root, str(server_name))
+
+    def _pem(self, *keys: str) -> bytes:
+        """PEM text in place (`pem`, text or a list of texts) or in a file (`path`)."""
+        entry = self._get(*keys)
+        if isinstance(entry, Mapping) and "pem" in entry:
+            pem = entry["pem"]
+            text = "\n".join(map(str, pem)) if isinstance(pem, list) else str(pem)
+        else:
+            path = self._folder / self._text(*keys, "path")
+            try:
+                text = path.read_text(encoding="ascii")
+            except (OSError, UnicodeDecodeError) as error:
+                raise ProfileNotFound(f"{'.'.join(keys)}: {path} cannot be read", source=self._source) from error
+        if "-----BEGIN" not in text:
+            raise self._wrong(".".join(keys), "is not PEM")
+        return text.encode()

@@ -1,0 +1,69 @@
+"""Typed wrappers for people who think in data sets, requests, decisions and receipts.
+
+General layout: `sovereign` is the object that a program works with; `datafile` reads the CSV files that it shares; `calls`
+makes the calls and translates refusals; `results` are the records it returns besides the contracts' own; `errors` says
+what went wrong, why, and what to do.
+"""
+
+from sovchain.sovereign.datafile import DataFile, read_data_file, read_text_file
+from sovchain.sovereign.errors import (
+    ContractRefusal,
+    DataFileError,
+    FileBinary,
+    FileEmpty,
+    FileEncodingError,
+    FileMissing,
+    FileTooLarge,
+    FileUnreadable,
+    IntegrityError,
+    InvalidInput,
+    LawTextError,
+    NothingToOpen,
+    SovereignError,
+    TableError,
+    UnknownWord,
+)
+from sovchain.sovereign.results import (
+    Acknowledged,
+    Answer,
+    Committed,
+    Filed,
+    Proposed,
+    ProposedLaw,
+    Released,
+    Shared,
+    Voted,
+)
+from sovchain.sovereign.sovereign import Sovereign, check_law
+
+__all__ = [
+    "Acknowledged",
+    "Answer",
+    "Committed",
+    "ContractRefusal",
+    "DataFile",
+    "DataFileError",
+    "FileBinary",
+    "FileEmpty",
+    "FileEncodingError",
+    "FileMissing",
+    "FileTooLarge",
+    "FileUnreadable",
+    "Filed",
+    "IntegrityError",
+    "InvalidInput",
+    "LawTextError",
+    "NothingToOpen",
+    "Proposed",
+    "ProposedLaw",
+    "Released",
+    "Shared",
+    "Sovereign",
+    "SovereignError",
+    "TableError",
+    "UnknownWord",
+    "Voted",
+    "check_law",
+    "read_data_file",
+    "read_text_file",
+]

@@ -1,0 +1,121 @@
+"""What can go wrong for people who share data under law. Each error says what happened, why, and what to do.
+
+    SovereignError
+    ├── DataFileError          the file to share
+    │   ├── FileMissing
+    │   ├── FileUnreadable
+    │   ├── FileEmpty
+    │   ├── FileTooLarge
+    │   ├── FileBinary
+    │   ├── FileEncodingError
+    │   └── TableError         ragged rows, names of columns
+    ├── LawTextError           with line and column
+    ├── UnknownWord            a purpose, class, action or basis outside the code lists
+    ├── InvalidInput           anything else that a caller wrote wrongly
+    ├── ContractRefusal        the contract refused, with its code and fields
+    │   └── NothingToOpen      nothing was delivered yet
+    └── IntegrityError         bytes that do not match their commitment on the ledger
+
+Errors of the network (not reachable, not endorsed, not committed, outcome unknown) are `sovchain.client` errors and
+pass through as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class SovereignError(Exception):
+    """Base of this package's errors: `what` happened, `why`, and what to `do` next, each on one line."""
+
+    def __init__(self, what: str, why: str, do: str) -> None:
+        super().__init__(f"{what}: {why}; {do}")
+        self.what = what
+        self.why = why
+        self.do = do
+
+
+class DataFileError(SovereignError):
+    """The file to share cannot be shared. `source` is its path, empty for bytes."""
+
+    def __init__(self, what: str, why: str, do: str, *, source: str = "") -> None:
+        super().__init__(what, why, do)
+        self.source = source
+
+
+class FileMissing(DataFileError):
+    """There is no such file, or it is a directory."""
+
+
+class FileUnreadable(DataFileError):
+    """The operating system refuses to read the file."""
+
+
+class FileEmpty(DataFileError):
+    """The file has no bytes, or no row below its header."""
+
+
+class FileTooLarge(DataFileError):
+    """The file is larger than a private collection takes."""
+
+
+class FileBinary(DataFileError):
+    """The file is not text."""
+
+
+class FileEncodingError(DataFileError):
+    """The text is in no accepted encoding. `offset` is the position of the first byte that is not UTF-8."""
+
+    def __init__(self, what: str, why: str, do: str, *, source: str = "", offset: int = 0) -> None:
+        super().__init__(what, why, do, source=source)
+        self.offset = offset
+
+
+class TableError(DataFileError):
+    """The text is not a table with one name for each column. `line` counts from 1."""
+
+    def __init__(self, what: str, why: str, do: str, *, source: str = "", line: int = 0) -> None:
+        super().__init__(what, why, do, source=source)
+        self.line = line
+
+
+class LawTextError(SovereignError):
+    """A law's text is not valid. `line` and `column` count from 1, 0 where the whole text is meant."""
+
+    def __init__(self, what: str, why: str, do: str, *, line: int = 0, column: int = 0, clause: str = "") -> None:
+        super().__init__(what, why, do)
+        self.line = line
+        self.column = column
+        self.clause = clause
+
+
+class UnknownWord(SovereignError):
+    """A word outside its code list. `kind` is the list, `known` its words."""
+
+    def __init__(self, kind: str, word: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"unknown {kind} {word!r}", "it is not in the code list", f"use one of {', '.join(known)}")
+        self.kind = kind
+        self.word = word
+        self.known = known
+
+
+class InvalidInput(SovereignError):
+    """A value that a caller gave is malformed, such as an id or a jurisdiction."""
+
+
+class ContractRefusal(SovereignError):
+    """The contract refused. `code` and `fields` are the contract's own."""
+
+    def __init__(self, what: str, why: str, do: str, *, code: str, fields: Mapping[str, Any]) -> None:
+        super().__init__(what, why, do)
+        self.code = code
+        self.fields = dict(fields)
+
+
+class NothingToOpen(ContractRefusal):
+    """Nothing was delivered on this request."""
+
+
+class IntegrityError(SovereignError):
+    """Bytes from a private collection do not match the commitment in the catalogue."""
