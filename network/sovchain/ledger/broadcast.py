@@ -1,0 +1,66 @@
+"""AtomicBroadcast.Broadcast: envelopes for ordering.
+
+Mirrors orderer/common/broadcast/broadcast.go. The checks of an envelope are those of `sovchain.ledger.orderer`.
+"""
+
+from __future__ import annotations
+
+import structlog
+from fabric_protos.common import common_pb2
+from fabric_protos.orderer import ab_pb2
+from google.protobuf.message import DecodeError
+
+from sovchain.ledger.errors import OrderingRefused
+from sovchain.ledger.registry import Registry
+from sovchain.ledger.service import Context
+
+_log = structlog.get_logger("sovchain.ledger.broadcast")
+
+
+class Broadcaster:
+    """Hands envelopes to the ordering of the channel that they name."""
+
+    def __init__(self, registry: Registry) -> None:
+        """`nodes`, the ordering nodes as (address, MSP id), are for error details; fill it as they start."""
+        self._registry = registry
+        self.nodes: list[tuple[str, str]] = []
+
+    async def order(self, envelope: bytes) -> None:
+        """Accept a serialised envelope for ordering. Raises OrderingRefused with Fabric's status and text."""
+        channel = self._registry.channels.get(_channel_id(envelope))
+        if channel is None:
+            raise OrderingRefused(common_pb2.BAD_REQUEST, "channel does not exist")
+        await channel.order(envelope)
+
+    async def serve(self, context: Context) -> None:
+        """Answer each envelope of a stream; the stream ends after the first refusal, as an orderer's does."""
+        while isinstance(envelope := await context.read(), bytes):
+            response = ab_pb2.BroadcastResponse(status=common_pb2.SUCCESS)
+            try:
+                await self.order(envelope)
+            except OrderingRefused as error:
+                _log.info("envelope refused", status=error.status)
+                response.status = error.status  # type: ignore[assignment]  # a number on the wire, open in proto3
+                response.info = error.text
+            await context.write(response.SerializeToString())
+            if response.status != common_pb2.SUCCESS:
+                return
+
+
+def status_name(status: int) -> str:
+    """Return the name of a common.Status such as "FORBIDDEN", or its number if it has none."""
+    value = common_pb2.Status.DESCRIPTOR.values_by_number.get(status)
+    return value.name if value is not None else str(status)
+
+
+def _channel_id(envelope: bytes) -> str:
+    prefix = "could not determine channel ID: "
+    try:
+        payload = common_pb2.Payload.FromString(common_pb2.Envelope.FromString(envelope).payload)
+        if not payload.HasField("header"):
+            raise OrderingRefused(common_pb2.BAD_REQUEST, f"{prefix}header not set")
+        if not payload.header.channel_header:
+            raise OrderingRefused(common_pb2.BAD_REQUEST, f"{prefix}channel header not set")
+        return common_pb2.ChannelHeader.FromString(payload.header.channel_header).channel_id
+    except DecodeError:
+        raise OrderingRefused(common_pb2.BAD_REQUEST, f"{prefix}error unmarshalling the envelope") from None

@@ -1,0 +1,475 @@
+"""Everything about one channel: ordering, validation, commit, storage and notification.
+
+One task takes accepted envelopes through: cut a batch, build and sign the block, validate it, write it, tell
+everyone who waits. Writing happens in a thread of the channel's own, since it waits for the disk. What callers read
+is the view that was opened after the last commit and is swapped before anyone is told of the commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote
+
+from fabric_protos.ledger.rwset import rwset_pb2
+from fabric_protos.peer import collection_pb2
+
+from sovchain.ledger.collections import LIFECYCLE_NAMESPACE, Collection, collections_of
+from sovchain.ledger.committer import Committer, Prepared, check_chain_end, prepare_genesis
+from sovchain.ledger.database import make_directory
+from sovchain.ledger.errors import (
+    ChannelClosed,
+    ChannelMissing,
+    ChannelStopped,
+    CollectionMissing,
+    LedgerError,
+    OrderingRefused,
+    StorageCorrupt,
+)
+from sovchain.ledger.orderer import SERVICE_UNAVAILABLE, OrderingQueue, SigningNode, check_envelope
+from sovchain.ledger.private_store import PrivateStore
+from sovchain.ledger.simulator import TxSimulator
+from sovchain.ledger.state import CommittedState, Snapshot, View, ViewPool
+from sovchain.ledger.storage import ChainState, LedgerStore
+from sovchain.protocol.blocks import parse_block
+from sovchain.protocol.channelconfig import ChannelBundle
+from sovchain.protocol.errors import ProtocolError
+from sovchain.protocol.lifecycle import implicit_collection_msp
+
+LEDGER_FILE = "ledger.sqlite"
+PRIVATE_DIRECTORY = "private"
+
+
+@dataclass(frozen=True)
+class ChainInfo:
+    """Height and header hashes at the end of the chain, as `qscc` GetChainInfo gives them."""
+
+    height: int
+    current_block_hash: bytes
+    previous_block_hash: bytes
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Channel:
+    """One channel of the embedded ledger.
+
+    Make it with `create` or `open`. Methods are called in the thread of the event loop that opened the channel, unless
+    they say otherwise.
+    """
+
+    def __init__(
+        self,
+        store: LedgerStore,
+        private: Mapping[str, PrivateStore],
+        committer: Committer,
+        now: Callable[[], datetime],
+    ) -> None:
+        """For `create` and `open` only."""
+        self.channel_id = committer.chain.channel_id
+        self._store = store
+        self._private = private
+        self._committer = committer
+        self._now = now
+        self._pool = ViewPool(store, private)
+        self._view = self._pool.open(committer.chain.height)
+        self._reader = Snapshot(self._view)
+        self._chain: ChainState = committer.chain
+        self._bundle: ChannelBundle = committer.bundle
+        self._queue = OrderingQueue(committer.bundle.batch)
+        self._advanced = asyncio.Event()
+        self._waiters: dict[str, set[asyncio.Future[tuple[int, int]]]] = {}
+        self._collections: dict[str, Mapping[str, Collection]] = {}
+        self._stopped: ChannelStopped | None = None
+        self._closed = False
+        self._released = False
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"ledger-{self.channel_id}")
+        # `store_private` may run in any thread, so it reads definitions through a connection of its own.
+        self._lookup_lock = threading.Lock()
+        self._lookup = CommittedState(store.path, store.read_connection())
+        self._pipeline = asyncio.create_task(self._run(), name=f"ledger-{self.channel_id}")
+
+    @classmethod
+    def exists(cls, directory: Path) -> bool:
+        """Whether a channel is stored in `directory` (its genesis block is committed).
+
+        Raises `StorageVersionError` if what is there was written in another format.
+        """
+        return LedgerStore.exists(directory / LEDGER_FILE)
+
+    @classmethod
+    async def create(
+        cls,
+        directory: Path,
+        genesis: bytes,
+        *,
+        peer_msp_ids: Iterable[str],
+        orderer: SigningNode,
+        now: Callable[[], datetime] = _utc_now,
+    ) -> Self:
+        """Create a channel from its genesis block, in `directory` (made if missing), and open it.
+
+        `peer_msp_ids` are the organisations whose peers this process runs: each gets a store for its private data.
+        `now` is the clock by which certificates of clients expire at ordering. Raises `GenesisRefused`,
+        `ChannelExists`, `StorageError`.
+        """
+        prepared = prepare_genesis(genesis)
+        await asyncio.to_thread(_create_files, directory, prepared)
+        return await cls.open(directory, peer_msp_ids=peer_msp_ids, orderer=orderer, now=now)
+
+    @classmethod
+    async def open(
+        cls,
+        directory: Path,
+        *,
+        peer_msp_ids: Iterable[str],
+        orderer: SigningNode,
+        now: Callable[[], datetime] = _utc_now,
+    ) -> Self:
+        """Open a stored channel and bring its private stores up to the height of its blocks.
+
+        Raises `ChannelMissing`, `StorageVersionError`, `StorageCorrupt`, `StorageError`. That one process at a time has
+        the directory open is for the caller to see to.
+        """
+        opened = await asyncio.to_thread(_open_files, directory, sorted(set(peer_msp_ids)), orderer)
+        try:
+            return cls(opened.store, opened.private, opened.committer, now)
+        except BaseException:
+            opened.close()
+            raise
+
+    @property
+    def bundle(self) -> ChannelBundle:
+        """The configuration in force."""
+        return self._bundle
+
+    @property
+    def height(self) -> int:
+        """Number of committed blocks."""
+        return self._chain.height
+
+    @property
+    def peer_msp_ids(self) -> tuple[str, ...]:
+        """Organisations whose private data is kept here, sorted."""
+        return tuple(self._private)
+
+    @property
+    def stopped(self) -> ChannelStopped | None:
+        """Why the channel accepts nothing more, or None while it works."""
+        return self._stopped
+
+    # Ordering -----------------------------------------------------------------------------------------------------
+
+    async def order(self, envelope: bytes) -> None:
+        """Accept a marshalled `common.Envelope` for ordering; returns when it is queued, not when it is committed.
+
+        Waits while the queue is full. Raises `OrderingRefused` with Fabric's status and text, with status
+        SERVICE_UNAVAILABLE (and the reason as its cause) when the channel is stopped or closed.
+        """
+        self._check_ordering()
+        accepted = check_envelope(self._bundle, envelope, self._now)
+        if not await self._queue.put(accepted):
+            self._check_ordering()
+
+    def _check_ordering(self) -> None:
+        try:
+            self._check_running()
+        except LedgerError as error:
+            raise OrderingRefused(SERVICE_UNAVAILABLE, str(error)) from error
+
+    def _check_running(self) -> None:
+        if self._stopped is not None:
+            raise ChannelStopped(self.channel_id, self._stopped.reason) from self._stopped.__cause__
+        if self._closed:
+            raise ChannelClosed(self.channel_id)
+
+    # Simulation -----------------------------------------------------------------------------------------------------
+
+    async def snapshot(self) -> Snapshot:
+        """The state after the last committed block; close it. Raises `ChannelStopped`, `ChannelClosed`."""
+        self._check_running()
+        return Snapshot(self._view)
+
+    def simulator(self, snapshot: Snapshot, msp_id: str, transaction_id: str = "") -> TxSimulator:
+        """A simulator on `snapshot` as the peer of `msp_id` sees it; the transaction id appears in error texts."""
+        return TxSimulator(snapshot, msp_id, self._bundle.application_msp_ids, transaction_id)
+
+    def store_private(self, transaction_id: str, endorsing_msp_id: str, private: rwset_pb2.TxPvtReadWriteSet) -> None:
+        """Give each collection's private writes to the transient stores of its members, durably.
+
+        Call it before the endorsement is returned. As with Fabric's gossip, every member whose peer runs here receives
+        the data whichever organisation endorsed, and an endorser that is not a member keeps nothing
+        (`gossip/privdata/distributor.go`). Blocks for a disk write (a fraction of a millisecond to a few milliseconds)
+        and may be called from any thread: `await asyncio.to_thread(channel.store_private, ...)` keeps the event loop
+        free. Raises `TransientRefused`, `CollectionMissing`, `StorageError`.
+        """
+        self._check_running()
+        for_member: dict[str, list[tuple[str, str, bytes]]] = {}
+        for namespace in private.ns_pvt_rwset:
+            for written in namespace.collection_pvt_rwset:
+                place = (namespace.namespace, written.collection_name, written.rwset)
+                for msp_id in self._members(namespace.namespace, written.collection_name):
+                    for_member.setdefault(msp_id, []).append(place)
+        for msp_id, write_sets in sorted(for_member.items()):
+            if msp_id in self._private:
+                self._private[msp_id].store(transaction_id, self._chain.height, write_sets)
+
+    def _members(self, namespace: str, collection: str) -> frozenset[str]:
+        msp_id = implicit_collection_msp(collection)
+        if msp_id is not None:
+            return frozenset({msp_id})
+        with self._lookup_lock:
+            defined = collections_of(namespace, lambda key: self._lookup.get(LIFECYCLE_NAMESPACE, key), ())
+        if not defined or collection not in defined:
+            text = f"collection [{collection}] not defined in the collection config for chaincode [{namespace}]"
+            raise CollectionMissing(text, namespace, collection)
+        return defined[collection].members
+
+    def collections(self, namespace: str) -> tuple[collection_pb2.StaticCollectionConfig, ...] | None:
+        """Collections that are in force for a chaincode, implicit ones last; None if it is not defined."""
+        found = self._collections.get(namespace)
+        if found is None:
+            found = collections_of(
+                namespace, lambda key: self._reader.get(LIFECYCLE_NAMESPACE, key), self._bundle.application_msp_ids
+            )
+            if found is None:
+                return None
+            self._collections[namespace] = found
+        return tuple(collection.config for collection in found.values())
+
+    # What is committed ----------------------------------------------------------------------------------------------
+
+    def block(self, number: int) -> bytes | None:
+        """A committed block with its peer metadata (transaction filter and commit hash), None beyond the end."""
+        return self._reader.block(number)
+
+    def block_by_hash(self, header_hash: bytes) -> bytes | None:
+        """The block whose header has this hash."""
+        return self._reader.block_by_hash(header_hash)
+
+    def last_config_block(self) -> bytes:
+        """The block that holds the configuration in force."""
+        block = self._reader.block(self._chain.last_config)
+        if block is None:
+            raise StorageCorrupt(self._store.path, "the last configuration block is missing", self._chain.last_config)
+        return block
+
+    def chain_info(self) -> ChainInfo:
+        """Height and hashes at the end of the chain."""
+        return ChainInfo(self._chain.height, self._chain.last_hash, self._chain.previous_hash)
+
+    def block_number_of(self, transaction_id: str) -> int | None:
+        """Number of the block that has the transaction, valid or not."""
+        position = self.position_of(transaction_id)
+        return None if position is None else position[0]
+
+    def position_of(self, transaction_id: str) -> tuple[int, int] | None:
+        """(block number, index in the block) of the transaction."""
+        row = self._reader.transaction(transaction_id)
+        return None if row is None else (row.block, row.position)
+
+    def status(self, transaction_id: str) -> tuple[int, int] | None:
+        """(validation code, block number) of a committed transaction."""
+        row = self._reader.transaction(transaction_id)
+        return None if row is None else (row.code, row.block)
+
+    def reason(self, transaction_id: str) -> str:
+        """Why a committed transaction is invalid, in plain words; "" if it is valid or not there."""
+        row = self._reader.transaction(transaction_id)
+        return "" if row is None else row.reason
+
+    async def wait_for_commit(self, transaction_id: str) -> tuple[int, int]:
+        """(validation code, block number), at once if the transaction is committed, else when it is.
+
+        A snapshot taken after this returns contains the transaction's block. Raises `ChannelStopped`, `ChannelClosed`.
+        """
+        committed = self.status(transaction_id)
+        if committed is not None:
+            return committed
+        self._check_running()
+        waiter: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
+        waiting = self._waiters.setdefault(transaction_id, set())
+        waiting.add(waiter)
+        try:
+            return await waiter
+        finally:
+            waiting.discard(waiter)
+            if not waiting and self._waiters.get(transaction_id) is waiting:
+                del self._waiters[transaction_id]
+
+    async def blocks(self, start: int, stop: int | None = None) -> AsyncIterator[bytes]:
+        """Blocks from `start` to `stop`, both inclusive, waiting for those that are not there yet; no end without
+        `stop`.
+
+        Any number of readers: each holds one block at a time. Raises `ChannelStopped`, `ChannelClosed` when there is
+        nothing left to wait for.
+        """
+        number = max(start, 0)
+        while stop is None or number <= stop:
+            advanced = self._advanced
+            block = self._reader.block(number) if number < self._chain.height else None
+            if block is None:
+                self._check_running()
+                await advanced.wait()
+                continue
+            yield block
+            number += 1
+
+    async def close(self) -> None:
+        """Commit what was accepted for ordering, then release the files. Waiters get `ChannelClosed`.
+
+        Snapshots that are still open keep their view of the files until they are closed.
+        """
+        if not self._closed:
+            self._closed = True
+            self._queue.close()
+        await asyncio.wait([self._pipeline])
+        self._release_waiters(lambda: ChannelClosed(self.channel_id))
+        if not self._released:
+            self._released = True
+            await asyncio.to_thread(self._close_files)
+
+    # Pipeline -----------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while (batch := await self._queue.next_batch()) is not None:
+                envelopes = [ordered.envelope for ordered in batch]
+                prepared, view = await loop.run_in_executor(self._worker, self._commit, envelopes)
+                self._publish(prepared, view)
+                if self._committer.scrub_due:
+                    await self._scrub()
+        except Exception as error:
+            self._stop(error)
+
+    def _commit(self, envelopes: list[bytes]) -> tuple[Prepared, View]:
+        """In the channel's thread: one block from envelopes to a view that contains it."""
+        prepared = self._committer.prepare(envelopes)
+        self._committer.write(prepared)
+        return prepared, self._pool.open(prepared.record.chain.height)
+
+    def _publish(self, prepared: Prepared, view: View) -> None:
+        """Make a commit visible, then tell those who wait for it."""
+        self._chain = prepared.record.chain
+        self._collections.clear()
+        self._show(view)
+        if prepared.bundle is not self._bundle:
+            self._bundle = prepared.bundle
+            self._queue.settings = prepared.bundle.batch
+        for entry in prepared.record.index:
+            # The first copy of a transaction in a block takes its waiters along, as it takes the index entry.
+            for waiter in self._waiters.pop(entry.transaction_id, ()):
+                if not waiter.done():
+                    waiter.set_result((entry.code, prepared.record.number))
+        self._advance()
+
+    def _show(self, view: View) -> None:
+        previous, self._reader, self._view = self._reader, Snapshot(view), view
+        previous.close()
+
+    async def _scrub(self) -> None:
+        """Erase purged values from the write-ahead logs, which only readers of the main files leave alone.
+
+        Snapshots that are open on an older view stand in the way: then it is tried again after the next block.
+        """
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._worker, self._committer.checkpoint)
+        self._show(await loop.run_in_executor(self._worker, self._pool.open, self._chain.height))
+        await loop.run_in_executor(self._worker, self._committer.scrub)
+
+    def _advance(self) -> None:
+        advanced, self._advanced = self._advanced, asyncio.Event()
+        advanced.set()
+
+    def _stop(self, error: Exception) -> None:
+        reason = str(error) or type(error).__name__
+        stopped = ChannelStopped(self.channel_id, f"committing block {self._chain.height} failed: {reason}")
+        stopped.__cause__ = error
+        self._stopped = stopped
+        self._queue.close()
+        self._release_waiters(lambda: _caused(ChannelStopped(self.channel_id, stopped.reason), error))
+        self._advance()
+
+    def _release_waiters(self, error: Callable[[], Exception]) -> None:
+        waiters, self._waiters = self._waiters, {}
+        for waiting in waiters.values():
+            for waiter in waiting:
+                if not waiter.done():
+                    waiter.set_exception(error())
+        self._advance()
+
+    def _close_files(self) -> None:
+        self._worker.shutdown(wait=True)
+        self._reader.close()
+        self._pool.close()
+        self._lookup.connection.close()
+        for store in self._private.values():
+            store.close()
+        self._store.close()
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """The files of a channel, open for writing and brought to one height."""
+
+    store: LedgerStore
+    private: Mapping[str, PrivateStore]
+    committer: Committer
+
+    def close(self) -> None:
+        for store in self.private.values():
+            store.close()
+        self.store.close()
+
+
+def _create_files(directory: Path, prepared: Prepared) -> None:
+    make_directory(directory)
+    LedgerStore.create(directory / LEDGER_FILE, prepared.record).close()
+
+
+def _open_files(directory: Path, msp_ids: list[str], orderer: SigningNode) -> _Opened:
+    path = directory / LEDGER_FILE
+    if not LedgerStore.exists(path):
+        raise ChannelMissing(directory)
+    store = LedgerStore.open(path)
+    private: dict[str, PrivateStore] = {}
+    try:
+        chain = store.chain()
+        check_chain_end(store, chain)
+        bundle = _stored_bundle(store, chain)
+        make_directory(directory / PRIVATE_DIRECTORY)
+        for msp_id in msp_ids:
+            private_path = directory / PRIVATE_DIRECTORY / f"{quote(msp_id, safe='')}.sqlite"
+            private[msp_id] = PrivateStore.open(private_path, chain.channel_id, msp_id, chain.height)
+        committer = Committer(store, private, bundle, chain, orderer)
+        committer.recover()
+        return _Opened(store, private, committer)
+    except BaseException:
+        for opened in private.values():
+            opened.close()
+        store.close()
+        raise
+
+
+def _stored_bundle(store: LedgerStore, chain: ChainState) -> ChannelBundle:
+    data = store.block(chain.last_config)
+    if data is None:
+        raise StorageCorrupt(store.path, "the last configuration block is missing", chain.last_config)
+    try:
+        return ChannelBundle.from_block(parse_block(data))
+    except ProtocolError as error:
+        raise StorageCorrupt(store.path, f"its configuration is unusable: {error}", chain.last_config) from error
+
+
+def _caused(error: ChannelStopped, cause: BaseException) -> ChannelStopped:
+    error.__cause__ = cause
+    return error

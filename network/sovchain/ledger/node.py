@@ -1,0 +1,407 @@
+"""The embedded ledger: every peer and every ordering node of a network as gRPC servers in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import ipaddress
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+import structlog
+from fabric_protos.common import common_pb2
+from google.protobuf.message import DecodeError
+
+from sovchain.ledger.access import load_msp
+from sovchain.ledger.broadcast import Broadcaster
+from sovchain.ledger.chaincode_stream import StreamRefusedError
+from sovchain.ledger.channel import LEDGER_FILE, Channel
+from sovchain.ledger.deliver import (
+    DELIVER_CONCURRENCY,
+    ORDERER_BLOCKS,
+    PEER_BLOCKS,
+    PEER_FILTERED_BLOCKS,
+    DeliverHandler,
+    DeliverKind,
+)
+from sovchain.ledger.endorser import Endorser
+from sovchain.ledger.errors import GenesisRefused, LedgerError, StorageCorrupt
+from sovchain.ledger.events import EventCache
+from sovchain.ledger.gateway import Gateway
+from sovchain.ledger.orderer import SigningNode
+from sovchain.ledger.peer import Peer
+from sovchain.ledger.registry import Registry, SimulateTwice
+from sovchain.ledger.rpcstatus import StatusError
+from sovchain.ledger.service import Context, Service
+from sovchain.ledger.storage import LedgerStore
+from sovchain.ledger.tls import SERVER_OPTIONS, server_credentials
+from sovchain.protocol.channelconfig import ChannelBundle
+from sovchain.protocol.crypto import load_private_key
+from sovchain.protocol.errors import ProtocolError
+from sovchain.protocol.identity import parse_identity, serialize_identity
+
+BROADCAST_CONCURRENCY: Final = 2_500
+CHAINCODE_STREAMS: Final = 1_000
+_log = structlog.get_logger("sovchain.ledger.node")
+
+
+class AddressInUseError(LedgerError):
+    """A node cannot listen on its address.
+
+    Attributes:
+        address: "host:port" as in the node's description.
+        node: host name of the node.
+    """
+
+    def __init__(self, address: str, node: str) -> None:
+        super().__init__(
+            f"{node} cannot listen on {address}: another process uses the port or the address is not of this machine; "
+            "stop the other process or choose another port"
+        )
+        self.address = address
+        self.node = node
+
+
+class DirectoryInUseError(LedgerError):
+    """Another process has the ledger's directory open. `directory` is its path."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(f"cannot open the ledger in {directory}: another process has it open; stop that process first")
+        self.directory = directory
+
+
+class NodeConfigurationError(LedgerError):
+    """A node's description cannot be used. `node` is its host name, `reason` says what is wrong."""
+
+    def __init__(self, node: str, reason: str) -> None:
+        super().__init__(f"cannot start {node}: {reason}; correct the node's certificates, keys or address")
+        self.node = node
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One peer or ordering node: its identity, its TLS certificate and the address it listens on.
+
+    Attributes:
+        msp_id: MSP id of the organisation that owns the node.
+        host: host name in the node's TLS certificate, for example "peer0.finance.guiyang.example".
+        listen: "address:port"; port 0 lets the system choose (see `EmbeddedLedger.address_of`).
+        certificate_pem: enrolment certificate of the node (NodeOU peer or orderer).
+        private_key_pem: PKCS#8 private key of `certificate_pem`. Never logged, left out of the repr.
+        tls_certificate_pem: TLS server certificate, with its chain.
+        tls_private_key_pem: private key of `tls_certificate_pem`. Never logged, left out of the repr.
+        tls_root_pems: TLS roots of the node's organisation; client certificates are checked against them when
+            `client_auth` is set.
+        client_auth: demand a TLS client certificate (mutual TLS); deliver requests are then bound to it.
+        msp_config: serialised msp.FabricMSPConfig of the organisation, which judges proposals without a channel
+            (package installation, list of channels). Without it, the MSP of the first joined channel is used, and
+            such proposals are refused until a channel is joined.
+    """
+
+    msp_id: str
+    host: str
+    listen: str
+    certificate_pem: bytes
+    private_key_pem: bytes = field(repr=False)
+    tls_certificate_pem: bytes
+    tls_private_key_pem: bytes = field(repr=False)
+    tls_root_pems: bytes
+    client_auth: bool = False
+    msp_config: bytes = field(default=b"", repr=False)
+
+
+class EmbeddedLedger:
+    """All nodes of one network in this process, over one directory. Build it with `start`, end it with `stop`."""
+
+    def __init__(self, directory: Path, registry: Registry, signers: Sequence[SigningNode]) -> None:
+        """For `start`, which everybody else uses."""
+        self._directory = directory
+        self._registry = registry
+        self._signers = signers
+        self._servers: list[grpc.aio.Server] = []
+        self._addresses: dict[str, str] = {}
+        self._joining = asyncio.Lock()
+        self._lock: int | None = None
+        self._stopped = False
+        registry.join = self.join
+
+    @classmethod
+    async def start(
+        cls,
+        directory: Path,
+        *,
+        peers: Sequence[NodeSpec],
+        orderers: Sequence[NodeSpec],
+        simulate_twice: SimulateTwice = "always",
+    ) -> EmbeddedLedger:
+        """Start the servers of all nodes and reopen the channels that the directory holds.
+
+        Args:
+            directory: where state lives: `ledger/<channel>/` and `peers/<MSP>/packages` below it.
+            peers: one peer for each organisation.
+            orderers: the ordering nodes. A channel's blocks are signed by the first one whose organisation orders it.
+            simulate_twice: see `SimulateTwice`.
+
+        Raises:
+            AddressInUseError: another process listens on a node's address.
+            NodeConfigurationError: a certificate, key or address of a node cannot be used.
+            DirectoryInUseError: another process has the directory open.
+            LedgerError: a stored channel cannot be opened (other format version, damaged).
+        """
+        _check_specs(peers, orderers)
+        registry = Registry(simulate_twice=simulate_twice)
+        signers = [_signer(spec) for spec in orderers]
+        ledger = cls(directory, registry, signers)
+        try:
+            ledger._lock_directory()
+            await ledger._open_channels(tuple(spec.msp_id for spec in peers))
+            broadcaster = Broadcaster(registry)
+            events = EventCache()
+            for spec in peers:
+                await ledger._start_peer(spec, broadcaster, events)
+            for spec in orderers:
+                await ledger._start_orderer(spec, broadcaster)
+        except BaseException:
+            await ledger.stop(grace_s=0)
+            raise
+        _log.info("ledger started", peers=len(peers), orderers=len(orderers), channels=sorted(registry.channels))
+        return ledger
+
+    @property
+    def channels(self) -> Mapping[str, Channel]:
+        """The joined channels by name."""
+        return MappingProxyType(self._registry.channels)
+
+    def address_of(self, host: str) -> str:
+        """Return "address:port" on which the node with this host name listens. Raises KeyError for an unknown host."""
+        return self._addresses[host]
+
+    async def join(self, genesis_block: bytes) -> None:
+        """Create the channel of this genesis block on every node that is a member. Idempotent.
+
+        Raises:
+            GenesisRefused: the block is no channel configuration, or the channel exists with another genesis block.
+            LedgerError: no node of this ledger orders the channel, or its directory cannot be written.
+        """
+        try:
+            block = common_pb2.Block.FromString(genesis_block)
+            bundle = ChannelBundle.from_block(block)
+        except (DecodeError, ProtocolError) as error:
+            raise GenesisRefused(str(error)) from error
+        async with self._joining:
+            existing = self._registry.channels.get(bundle.channel_id)
+            if existing is not None:
+                _check_same_genesis(existing, block)
+                return
+            members = [msp_id for msp_id in bundle.application_msp_ids if msp_id in self._registry.peers]
+            channel = await Channel.create(
+                self._channel_directory(bundle.channel_id),
+                genesis_block,
+                peer_msp_ids=members,
+                orderer=self._signer_of(bundle),
+            )
+            self._registry.channels[channel.channel_id] = channel
+            _log.info("channel joined", channel=channel.channel_id, peers=members)
+
+    async def stop(self, *, grace_s: float = 2.0) -> None:
+        """Stop taking requests, let running ones end within `grace_s` seconds, close all channels. Idempotent."""
+        if self._stopped:
+            return
+        self._stopped = True
+        await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
+        await asyncio.gather(*(peer.close() for peer in self._registry.peers.values()))
+        for channel in self._registry.channels.values():
+            await channel.close()
+        _log.info("ledger stopped", channels=sorted(self._registry.channels))
+        self._registry.channels.clear()
+        if self._lock is not None:
+            os.close(self._lock)
+
+    # Channels -----------------------------------------------------------------------------------------------------
+
+    def _lock_directory(self) -> None:
+        """Make sure that no other process works on the directory; the lock ends with the process."""
+        stored = self._directory / "ledger"
+        stored.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(stored / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise DirectoryInUseError(self._directory) from error
+        self._lock = descriptor
+
+    def _channel_directory(self, channel_id: str) -> Path:
+        return self._directory / "ledger" / channel_id
+
+    async def _open_channels(self, peer_msp_ids: Iterable[str]) -> None:
+        stored = self._directory / "ledger"
+        for directory in sorted(path for path in stored.iterdir() if path.is_dir()):
+            if not Channel.exists(directory):
+                continue  # a channel that was being created when the process ended; joining it creates it anew
+            bundle = await asyncio.to_thread(_stored_bundle, directory / LEDGER_FILE)
+            members = [msp_id for msp_id in peer_msp_ids if msp_id in bundle.application_msp_ids]
+            channel = await Channel.open(directory, peer_msp_ids=members, orderer=self._signer_of(bundle))
+            self._registry.channels[channel.channel_id] = channel
+
+    def _signer_of(self, bundle: ChannelBundle) -> SigningNode:
+        for signer in self._signers:
+            if signer.msp_id in bundle.orderer_msp_ids:
+                return signer
+        raise LedgerError(
+            f"cannot join channel {bundle.channel_id}: none of its ordering organisations "
+            f"({', '.join(bundle.orderer_msp_ids)}) has a node here; start the ledger with one of their ordering nodes"
+        )
+
+    # Nodes --------------------------------------------------------------------------------------------------------
+
+    async def _start_peer(self, spec: NodeSpec, broadcaster: Broadcaster, events: EventCache) -> None:
+        peer = _peer(spec, self._registry, self._directory / "peers" / spec.msp_id / "packages")
+        self._registry.peers[spec.msp_id] = peer
+        deliver = Service("protos.Deliver", DELIVER_CONCURRENCY)
+        for name, kind in (("Deliver", PEER_BLOCKS), ("DeliverFiltered", PEER_FILTERED_BLOCKS)):
+            deliver.duplex(name, self._deliver(kind, spec, peer=True).serve)
+        chaincode = Service("protos.ChaincodeSupport", CHAINCODE_STREAMS)
+        chaincode.duplex("Register", _registration(peer))
+        services = [Gateway(peer, broadcaster, events).service, Endorser(peer).service, deliver, chaincode]
+        await self._serve(spec, services)
+        peer.address = self._endpoint(spec)
+
+    async def _start_orderer(self, spec: NodeSpec, broadcaster: Broadcaster) -> None:
+        service = Service("orderer.AtomicBroadcast", BROADCAST_CONCURRENCY)
+        service.duplex("Broadcast", broadcaster.serve)
+        service.duplex("Deliver", self._deliver(ORDERER_BLOCKS, spec, peer=False).serve)
+        await self._serve(spec, [service])
+        broadcaster.nodes.append((self._endpoint(spec), spec.msp_id))
+
+    def _endpoint(self, spec: NodeSpec) -> str:
+        """Return the address by which clients know a node: the host name of its certificate, and its port."""
+        return f"{spec.host}:{self._addresses[spec.host].rpartition(':')[2]}"
+
+    def _deliver(self, kind: DeliverKind, spec: NodeSpec, *, peer: bool) -> DeliverHandler:
+        def channel_of(channel_id: str) -> Channel | None:
+            if peer:
+                return self._registry.channel_of(spec.msp_id, channel_id)
+            channel = self._registry.channels.get(channel_id)
+            return channel if channel is not None and spec.msp_id in channel.bundle.orderer_msp_ids else None
+
+        return DeliverHandler(self._registry, channel_of, kind, mutual_tls=spec.client_auth)
+
+    async def _serve(self, spec: NodeSpec, services: Iterable[Service]) -> None:
+        server = grpc.aio.server(options=SERVER_OPTIONS)
+        server.add_generic_rpc_handlers(tuple(service.handler() for service in services))
+        try:
+            credentials = server_credentials(
+                spec.tls_certificate_pem,
+                spec.tls_private_key_pem,
+                client_root_pems=spec.tls_root_pems if spec.client_auth else None,
+            )
+            port = server.add_secure_port(spec.listen, credentials)
+        except RuntimeError as error:
+            raise AddressInUseError(spec.listen, spec.host) from error
+        if port == 0:
+            raise AddressInUseError(spec.listen, spec.host)
+        await server.start()
+        self._servers.append(server)
+        self._addresses[spec.host] = f"{spec.listen.rpartition(':')[0]}:{port}"
+
+
+def _registration(peer: Peer) -> Any:
+    async def register(context: Context) -> None:
+        # A chaincode sees transient data, and this listener asks for no client certificate: the connection must come
+        # from this machine, and the package must say that its chaincode dials the peer.
+        if not _is_local(context.peer()):
+            raise StatusError(grpc.StatusCode.PERMISSION_DENIED, "chaincode connects from this machine only")
+        try:
+            await peer.chaincodes.serve(context)
+        except StreamRefusedError as error:
+            raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, str(error)) from error
+
+    return register
+
+
+def _is_local(address: str) -> bool:
+    """Whether a gRPC peer string such as "ipv4:127.0.0.1:40000" or "ipv6:%5B::1%5D:40000" is of this machine."""
+    kind, _, rest = address.partition(":")
+    if kind == "unix":
+        return True
+    host = rest.rpartition(":")[0].replace("%5B", "[").replace("%5D", "]").strip("[]")
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
+
+
+def _check_specs(peers: Sequence[NodeSpec], orderers: Sequence[NodeSpec]) -> None:
+    hosts: set[str] = set()
+    organisations: set[str] = set()
+    for spec in [*peers, *orderers]:
+        if spec.host in hosts:
+            raise NodeConfigurationError(spec.host, "two nodes have this host name")
+        hosts.add(spec.host)
+        address, separator, port = spec.listen.rpartition(":")
+        if not separator or not address or not port.isdigit() or int(port) > 65535:
+            raise NodeConfigurationError(spec.host, f"listen address {spec.listen!r} is not address:port")
+    for spec in peers:
+        if spec.msp_id in organisations:
+            raise NodeConfigurationError(
+                spec.host, f"a second peer of {spec.msp_id}; one for each organisation is possible"
+            )
+        organisations.add(spec.msp_id)
+    if not orderers:
+        raise NodeConfigurationError("the ledger", "there is no ordering node")
+
+
+def _signer(spec: NodeSpec) -> SigningNode:
+    try:
+        return SigningNode.from_pem(spec.msp_id, spec.certificate_pem, spec.private_key_pem)
+    except ProtocolError as error:
+        raise NodeConfigurationError(spec.host, str(error)) from error
+
+
+def _peer(spec: NodeSpec, registry: Registry, packages: Path) -> Peer:
+    try:
+        identity = serialize_identity(spec.msp_id, spec.certificate_pem)
+        parse_identity(identity)
+        key = load_private_key(spec.private_key_pem)
+        msp = load_msp(spec.msp_config) if spec.msp_config else None
+    except (ProtocolError, ValueError) as error:
+        raise NodeConfigurationError(spec.host, str(error)) from error
+    return Peer(
+        registry,
+        msp_id=spec.msp_id,
+        address=spec.listen,
+        identity=identity,
+        key=key,
+        packages=packages,
+        msp=msp,
+    )
+
+
+def _check_same_genesis(channel: Channel, block: common_pb2.Block) -> None:
+    stored = channel.block(0)
+    if stored is None or common_pb2.Block.FromString(stored).header != block.header:
+        raise GenesisRefused(f"channel {channel.channel_id} exists with another genesis block")
+
+
+def _stored_bundle(path: Path) -> ChannelBundle:
+    """Read which configuration a stored channel has, to know its members before it is opened."""
+    store = LedgerStore.open(path)
+    try:
+        number = store.chain().last_config
+        block = store.block(number)
+    finally:
+        store.close()
+    if block is None:
+        raise StorageCorrupt(path, "the last configuration block is missing", number)
+    try:
+        return ChannelBundle.from_block(common_pb2.Block.FromString(block))
+    except (DecodeError, ProtocolError) as error:
+        raise StorageCorrupt(path, f"its configuration is unusable: {error}", number) from error

@@ -1,0 +1,194 @@
+"""The checks of a proposal before it is simulated, in the order and with the texts of a peer.
+
+Mirrors core/handlers/auth/filter, core/endorser/msgvalidation.go and endorser.go preProcess.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from fabric_protos.common import common_pb2
+from fabric_protos.peer import chaincode_pb2, proposal_pb2
+from google.protobuf.message import DecodeError
+
+from sovchain.ledger.access import AccessDeniedError, LocalAccess, check_expiry, check_timestamp
+from sovchain.ledger.channel import Channel
+from sovchain.ledger.definitions import SYSTEM_CHAINCODES
+from sovchain.ledger.errors import LedgerError
+from sovchain.ledger.registry import Registry
+from sovchain.protocol.errors import ProtocolError
+from sovchain.protocol.identity import Identity, parse_identity
+from sovchain.protocol.policies import SignedData
+from sovchain.protocol.proposals import ParsedProposal, ProposalError, parse_signed_proposal
+
+_VALIDATION = "error validating proposal: "
+_VALIDATION_TEXTS = (
+    "invalid header type",
+    "epoch is non-zero",
+    "nonce is empty",
+    "creator is empty",
+    "incorrectly computed txid",
+    "empty proposal bytes",
+    "empty signature bytes",
+)
+"""Beginnings of the texts of a proposal that could be unpacked (msgvalidation.go Validate); they carry a prefix."""
+
+
+class ProposalRefusedError(LedgerError):
+    """A proposal is refused before simulation; the text is Fabric's.
+
+    Attributes:
+        filtered: refused by a filter in front of the endorser (expiry, clock), which a gateway cannot tell from a
+            peer that does not answer.
+    """
+
+    def __init__(self, text: str, *, filtered: bool = False) -> None:
+        super().__init__(text)
+        self.filtered = filtered
+
+
+class ChannelNotFoundError(LedgerError):
+    """The peer is not on the proposal's channel; the endorser answers with status 500, not with an error."""
+
+    def __init__(self, channel_id: str) -> None:
+        super().__init__(f"channel '{channel_id}' not found")
+        self.channel_id = channel_id
+
+
+@dataclass(frozen=True)
+class CheckedProposal:
+    """A proposal that may be simulated.
+
+    Attributes:
+        parsed: its content.
+        signed: as the client sent it; chaincode gets it as it is.
+        signed_data: what its signature covers, for policies.
+        creator: who signed it.
+        channel: None for a proposal without a channel.
+        arguments: serialised ChaincodeInput, without decorations of the client's making.
+    """
+
+    parsed: ParsedProposal
+    signed: proposal_pb2.SignedProposal
+    signed_data: SignedData
+    creator: Identity
+    channel: Channel | None
+    arguments: bytes
+
+    @property
+    def is_system(self) -> bool:
+        """Whether it calls a system chaincode."""
+        return self.parsed.chaincode in SYSTEM_CHAINCODES
+
+
+def check_proposal(
+    signed: proposal_pb2.SignedProposal, registry: Registry, msp_id: str, local: LocalAccess
+) -> CheckedProposal:
+    """Check a proposal that the peer of `msp_id` received.
+
+    Raises:
+        ProposalRefusedError: it is malformed, late, not signed by a valid creator, sent before, or not allowed.
+        ChannelNotFoundError: the peer is not on its channel.
+    """
+    try:
+        parsed = parse_signed_proposal(signed)
+    except ProposalError as error:
+        raise _malformed(signed, str(error), registry, msp_id) from error
+    _check_times(parsed.creator, parsed.timestamp, registry.clock())
+    channel = None
+    if parsed.channel_id:
+        channel = registry.channel_of(msp_id, parsed.channel_id)
+        if channel is None:
+            raise ChannelNotFoundError(parsed.channel_id)
+    creator = _check_creator(parsed, channel, local)
+    checked = CheckedProposal(
+        parsed,
+        signed,
+        SignedData(parsed.proposal_bytes, parsed.creator, parsed.signature),
+        creator,
+        channel,
+        _arguments(parsed),
+    )
+    if channel is not None:
+        _check_channel_rules(checked, channel, registry)
+    return checked
+
+
+def _malformed(
+    signed: proposal_pb2.SignedProposal, text: str, registry: Registry, msp_id: str
+) -> ProposalRefusedError | ChannelNotFoundError:
+    """Return what a peer says of a malformed proposal: its filters come first, then unpacking, then the channel."""
+    try:
+        header = common_pb2.Header.FromString(proposal_pb2.Proposal.FromString(signed.proposal_bytes).header)
+        creator = common_pb2.SignatureHeader.FromString(header.signature_header).creator
+        channel_header = common_pb2.ChannelHeader.FromString(header.channel_header)
+        _check_times(creator, channel_header.timestamp.ToDatetime(UTC), registry.clock())
+    except ProposalRefusedError as error:
+        return error
+    except (DecodeError, ValueError, OverflowError):
+        return ProposalRefusedError(text)
+    if not text.startswith(_VALIDATION_TEXTS):
+        return ProposalRefusedError(text)
+    channel_id = channel_header.channel_id
+    if channel_id and registry.channel_of(msp_id, channel_id) is None:
+        return ChannelNotFoundError(channel_id)
+    return ProposalRefusedError(_VALIDATION + text)
+
+
+def _check_times(creator: bytes, timestamp: datetime, now: datetime) -> None:
+    try:
+        check_expiry(parse_identity(creator), now)
+    except ProtocolError:
+        pass  # what cannot be read has no expiry; the identity is refused further on
+    except AccessDeniedError as error:
+        raise ProposalRefusedError(str(error), filtered=True) from error
+    try:
+        check_timestamp(timestamp, now)
+    except AccessDeniedError as error:
+        raise ProposalRefusedError(str(error), filtered=True) from error
+
+
+def _check_creator(parsed: ParsedProposal, channel: Channel | None, local: LocalAccess) -> Identity:
+    try:
+        creator = (
+            channel.bundle.msps.deserialize(parsed.creator)
+            if channel is not None
+            else local.deserialize(parsed.creator)
+        )
+    except (ProtocolError, AccessDeniedError) as error:
+        raise ProposalRefusedError(
+            f"{_VALIDATION}access denied: channel [{parsed.channel_id}] creator org unknown, creator is malformed"
+        ) from error
+    refusal = f"{_VALIDATION}access denied: channel [{parsed.channel_id}] creator org [{creator.msp_id}]"
+    try:
+        if channel is not None:
+            channel.bundle.msps.validate(creator)
+        else:
+            local.validate(creator)
+    except ProtocolError as error:
+        raise ProposalRefusedError(refusal) from error
+    if not creator.verify(parsed.proposal_bytes, parsed.signature):
+        raise ProposalRefusedError(refusal)
+    return creator
+
+
+def _check_channel_rules(checked: CheckedProposal, channel: Channel, registry: Registry) -> None:
+    parsed = checked.parsed
+    if channel.position_of(parsed.transaction_id) is not None:
+        raise ProposalRefusedError(
+            f"duplicate transaction found [{parsed.transaction_id}]. Creator [{parsed.creator.hex()}]"
+        )
+    if checked.is_system:
+        return  # a system chaincode checks access to each of its functions itself
+    try:
+        registry.access(channel).authorize("peer/Propose", checked.signed_data, signature_checked=True)
+    except AccessDeniedError as error:
+        raise ProposalRefusedError(str(error)) from error
+
+
+def _arguments(parsed: ParsedProposal) -> bytes:
+    if not parsed.input.decorations:
+        return parsed.input.SerializeToString()
+    arguments = chaincode_pb2.ChaincodeInput(args=parsed.input.args, is_init=parsed.input.is_init)
+    return arguments.SerializeToString()

@@ -1,0 +1,67 @@
+"""What the services of one embedded ledger share: its channels, its peers, and how it was set up."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from sovchain.ledger.access import ChannelAccess
+from sovchain.ledger.channel import Channel
+from sovchain.ledger.definitions import Definitions
+from sovchain.ledger.errors import LedgerError
+
+if TYPE_CHECKING:
+    from sovchain.ledger.peer import Peer
+
+SimulateTwice = Literal["always", "endorse", "never"]
+"""When a proposal is simulated a second time to catch non-determinism: for every call, when an endorsement is asked for
+(a Gateway evaluation then runs once), or never."""
+
+
+def utc_now() -> datetime:
+    """Return the time of the system's clock."""
+    return datetime.now(UTC)
+
+
+async def _no_join(_genesis_block: bytes) -> None:
+    raise LedgerError("this ledger joins no channels while it starts; send the request again")
+
+
+@dataclass
+class Registry:
+    """The nodes and channels of one embedded ledger, for the services that work on them.
+
+    Attributes:
+        channels: joined channels by name.
+        peers: peers by MSP id.
+        definitions: committed chaincode definitions and approvals.
+        simulate_twice: see `SimulateTwice`.
+        clock: the time that certificates expire by and that requests are compared with.
+        join: joins the channel of a genesis block.
+    """
+
+    channels: dict[str, Channel] = field(default_factory=dict)
+    peers: dict[str, Peer] = field(default_factory=dict)
+    definitions: Definitions = field(default_factory=Definitions)
+    simulate_twice: SimulateTwice = "always"
+    clock: Callable[[], datetime] = utc_now
+    join: Callable[[bytes], Awaitable[None]] = _no_join
+    _access: dict[str, ChannelAccess] = field(default_factory=dict, repr=False)
+
+    def channel_of(self, msp_id: str, channel_id: str) -> Channel | None:
+        """Return the channel if the peer of this organisation is on it, else None."""
+        channel = self.channels.get(channel_id)
+        return channel if channel is not None and msp_id in channel.peer_msp_ids else None
+
+    def access(self, channel: Channel) -> ChannelAccess:
+        """Return the checks against a channel's policies."""
+        access = self._access.get(channel.channel_id)
+        if access is None:
+            access = self._access[channel.channel_id] = ChannelAccess(lambda: channel.bundle)
+        return access
+
+    def peers_of(self, channel: Channel) -> list[Peer]:
+        """Return the peers on a channel, in the order of their MSP ids."""
+        return [self.peers[msp_id] for msp_id in channel.peer_msp_ids if msp_id in self.peers]
