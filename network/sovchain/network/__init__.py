@@ -1,0 +1,70 @@
+"""Bring networks up: topology, crypto material, channels, chaincode lifecycle, runtimes.
+
+General layout:
+    topology.py      what a network consists of; the default network
+    topologyfile.py  topologies in YAML
+    checks.py        the rules that span several parts of a topology
+    certificates.py  certificates as cryptogen makes them
+    material.py      the folders of keys and certificates (cryptogen's layout)
+    files.py         writing files that are whole or absent
+    genesis.py       the first block of each channel
+    profiles.py      Fabric's common connection profiles
+    nodes.py         an administrator's conversations with peers and ordering nodes
+    lifecycle.py     install, approve and commit chaincode on any Fabric peers
+    instance.py      the directory of a network: format, lock, process number, ports
+    ports.py         free ports
+    logs.py          the network's own log
+    startup.py       the steps of bringing a network up
+    network.py       `Network`: up, attach, connect, deploy, down
+    runtimes/        what a network runs on: embedded
+"""
+
+from __future__ import annotations
+
+from sovchain.network.errors import (
+    AlreadyUp,
+    ChaincodeFailed,
+    DirectoryRefused,
+    InstanceDamaged,
+    InstanceError,
+    LifecycleError,
+    NetworkError,
+    NoFreePorts,
+    NotUp,
+    PortInUse,
+    RuntimeUnavailable,
+    TopologyChanged,
+    TopologyError,
+    UnknownName,
+    VersionMismatch,
+)
+from sovchain.network.instance import Status
+from sovchain.network.network import Network
+from sovchain.network.startup import Progress
+from sovchain.network.topology import Topology, default_topology
+from sovchain.network.topologyfile import load_topology, parse_topology
+
+__all__ = [
+    "AlreadyUp",
+    "ChaincodeFailed",
+    "DirectoryRefused",
+    "InstanceDamaged",
+    "InstanceError",
+    "LifecycleError",
+    "Network",
+    "NetworkError",
+    "NoFreePorts",
+    "NotUp",
+    "PortInUse",
+    "Progress",
+    "RuntimeUnavailable",
+    "Status",
+    "Topology",
+    "TopologyChanged",
+    "TopologyError",
+    "UnknownName",
+    "VersionMismatch",
+    "default_topology",
+    "load_topology",
+    "parse_topology",
+]

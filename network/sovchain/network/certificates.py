@@ -1,0 +1,229 @@
+"""Certificates with the profiles that cryptogen and Fabric CA write.
+
+Every signature on a certificate is brought to low S, as a peer would do on reading it (`msp/mspimpl.go`, sanitizeCert),
+so that the stored bytes are the ones that everyone sees.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from sovchain.protocol.crypto import low_s_certificate
+
+ATTRIBUTES_OID: Final = x509.ObjectIdentifier("1.2.3.4.5.6.7.8.1")
+"""The extension that carries attributes (`lib/attrmgr/attrmgr.go` in Fabric CA)."""
+
+_BACKDATED: Final = timedelta(minutes=5)
+LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1")
+"""What a client that reaches a published port on its own machine compares the server's certificate with."""
+
+
+@dataclass(frozen=True)
+class Credential:
+    """A certificate and its private key, both PEM (the key PKCS#8). The key is left out of the repr."""
+
+    certificate_pem: bytes
+    private_key_pem: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Validity:
+    """From when to when a certificate is valid (UTC)."""
+
+    not_before: datetime
+    not_after: datetime
+
+    @classmethod
+    def starting(cls, now: datetime, *, days: int) -> Validity:
+        """Valid from five minutes before the minute of `now`, for hosts whose clocks are behind, for `days` days."""
+        start = now.replace(second=0, microsecond=0) - _BACKDATED
+        return cls(start, start + timedelta(days=days))
+
+
+class CertificateAuthority:
+    """A root that signs certificates; one for enrolment and another one for TLS in each organisation."""
+
+    def __init__(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
+        self._certificate = certificate
+        self._key = key
+        identifier = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+        self._authority_key_identifier = x509.AuthorityKeyIdentifier(identifier, None, None)
+
+    @classmethod
+    def create(cls, common_name: str, organization: str, country: str, validity: Validity) -> CertificateAuthority:
+        """Make a self-signed root with a new P-256 key. `country` is a two-letter code or empty."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = _name(
+            (NameOID.COUNTRY_NAME, country), (NameOID.ORGANIZATION_NAME, organization), common_name=common_name
+        )
+        builder = (
+            _builder(subject, subject, key.public_key(), validity)
+            .add_extension(_key_usage(key_encipherment=True, signs_certificates=True), critical=True)
+            .add_extension(_BOTH_ENDS_OF_TLS, critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier(_key_identifier(key.public_key())), critical=False)
+        )
+        return cls(_signed(builder, key), key)
+
+    @classmethod
+    def from_credential(cls, credential: Credential) -> CertificateAuthority:
+        """Read a root back. Raises ValueError when certificate or key is not what `create` makes."""
+        key = _load_key(credential.private_key_pem)
+        return cls(x509.load_pem_x509_certificate(credential.certificate_pem), key)
+
+    @property
+    def credential(self) -> Credential:
+        """Certificate and key, for storing."""
+        return _credential(self._certificate, self._key)
+
+    @property
+    def certificate_pem(self) -> bytes:
+        """The root certificate."""
+        return self._certificate.public_bytes(serialization.Encoding.PEM)
+
+    def enroll(
+        self,
+        common_name: str,
+        role: str,
+        country: str,
+        validity: Validity,
+        attributes: Mapping[str, str],
+        *,
+        key_pem: bytes | None = None,
+    ) -> Credential:
+        """Sign an enrolment certificate, which signs proposals, endorsements and blocks.
+
+        Args:
+            common_name: host name of a node, or `<user>@<domain>`.
+            role: the NodeOU: client, peer, admin or orderer.
+            country: two-letter code, or empty.
+            validity: cut to the validity of the root.
+            attributes: claims; `hf.EnrollmentID`, `hf.Type` and `hf.Affiliation` are added as Fabric CA does.
+            key_pem: keep this key; otherwise a new P-256 key is made.
+        """
+        key = _load_key(key_pem) if key_pem else ec.generate_private_key(ec.SECP256R1())
+        subject = _name(
+            (NameOID.COUNTRY_NAME, country), (NameOID.ORGANIZATIONAL_UNIT_NAME, role), common_name=common_name
+        )
+        enrolment_id = common_name.partition("@")[0]
+        claims = {"hf.Affiliation": "", "hf.EnrollmentID": enrolment_id, "hf.Type": role, **attributes}
+        text = json.dumps({"attrs": dict(sorted(claims.items()))}, ensure_ascii=False, separators=(",", ":"))
+        builder = (
+            self._leaf(subject, key, validity)
+            .add_extension(_key_usage(), critical=True)
+            .add_extension(x509.UnrecognizedExtension(ATTRIBUTES_OID, text.encode()), critical=False)
+        )
+        return _credential(_signed(builder, self._key), key)
+
+    def tls(
+        self,
+        common_name: str,
+        country: str,
+        validity: Validity,
+        *,
+        names: Sequence[str] = (),
+        key_pem: bytes | None = None,
+    ) -> Credential:
+        """Sign a TLS certificate that serves both ends of a connection.
+
+        `names` are its subject alternative names. A node has its host name and `LOOPBACK_NAMES` there; a user's
+        certificate has none, so that it cannot pass for a server.
+        """
+        key = _load_key(key_pem) if key_pem else ec.generate_private_key(ec.SECP256R1())
+        builder = (
+            self._leaf(_name((NameOID.COUNTRY_NAME, country), common_name=common_name), key, validity)
+            .add_extension(_key_usage(key_encipherment=True), critical=True)
+            .add_extension(_BOTH_ENDS_OF_TLS, critical=False)
+        )
+        if names:
+            alternatives = x509.SubjectAlternativeName([_general_name(name) for name in dict.fromkeys(names)])
+            builder = builder.add_extension(alternatives, critical=False)
+        return _credential(_signed(builder, self._key), key)
+
+    def _leaf(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, validity: Validity) -> x509.CertificateBuilder:
+        root = self._certificate
+        within = Validity(
+            max(validity.not_before, root.not_valid_before_utc), min(validity.not_after, root.not_valid_after_utc)
+        )
+        return (
+            _builder(subject, root.subject, key.public_key(), within)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(self._authority_key_identifier, critical=False)
+        )
+
+
+_BOTH_ENDS_OF_TLS: Final = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH])
+
+
+def _name(*parts: tuple[x509.ObjectIdentifier, str], common_name: str) -> x509.Name:
+    named = [*parts, (NameOID.COMMON_NAME, common_name)]
+    return x509.Name([x509.NameAttribute(identifier, text) for identifier, text in named if text])
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _key_usage(*, key_encipherment: bool = False, signs_certificates: bool = False) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=key_encipherment,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _key_identifier(key: ec.EllipticCurvePublicKey) -> bytes:
+    """SHA-256 of the uncompressed point, as `internal/cryptogen/ca/ca.go` computes it."""
+    point = key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+    return hashlib.sha256(point).digest()
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, validity: Validity
+) -> x509.CertificateBuilder:
+    return x509.CertificateBuilder(
+        issuer_name=issuer,
+        subject_name=subject,
+        public_key=key,
+        serial_number=x509.random_serial_number(),
+        not_valid_before=validity.not_before,
+        not_valid_after=validity.not_after,
+    )
+
+
+def _signed(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    return low_s_certificate(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER))
+
+
+def _credential(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Credential:
+    return Credential(
+        certificate.public_bytes(serialization.Encoding.PEM),
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+    )
+
+
+def _load_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(pem, password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ValueError("the key is not an elliptic curve key")
+    return key

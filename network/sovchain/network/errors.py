@@ -1,0 +1,266 @@
+"""Errors of the network room: one tree, rooted at `NetworkError`.
+
+    NetworkError
+      TopologyError            the topology file or object cannot be used (key, line, allowed values)
+      UnknownName              an organisation, user, channel or chaincode that the network does not have
+      RuntimeUnavailable       the runtime that was asked for is not available in this installation
+      InstanceError            the network's directory cannot be used
+        DirectoryRefused       it holds other files, or is not a directory
+        VersionMismatch        it was written by another format version
+        TopologyChanged        it holds a network with another topology
+        InstanceDamaged        a file that the network wrote is missing or unreadable
+        AlreadyUp              a process runs the network in it
+        NotUp                  no process runs the network in it
+      PortInUse                another program listens on a port of the network
+      NoFreePorts              no block of free ports was found
+      ChaincodeFailed          a chaincode instance does not start
+      LifecycleError           installing, approving or committing a chaincode failed at a peer or an ordering node
+
+Every error says what happened, why, and what to do: `what`, `why`, `remedy`; `details` holds the fields for programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+class NetworkError(Exception):
+    """Root of what the network room raises. `what` happened, `why`, and the `remedy`; `details` for programs."""
+
+    def __init__(self, what: str, why: str, remedy: str, **details: Any) -> None:
+        super().__init__(f"{what}: {why}; {remedy}")
+        self.what = what
+        self.why = why
+        self.remedy = remedy
+        self.details: Mapping[str, Any] = details
+
+
+class TopologyError(NetworkError):
+    """The topology cannot be used.
+
+    `key` is the path of the key ("channels[1].members[0]"), `line` its line in the YAML file (from 1; None when the
+    topology did not come from a file), `source` the file, `allowed` the values that would be accepted, if they can be
+    listed.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        problem: str,
+        *,
+        allowed: Sequence[str] = (),
+        line: int | None = None,
+        source: Path | str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        place = f" in {source}" if source else ""
+        place += f", line {line}" if line else ""
+        choice = f"allowed: {', '.join(allowed)}" if allowed else "correct the value"
+        super().__init__(
+            f"the topology cannot be used: {key or 'the document'}{place}",
+            problem,
+            remedy or choice,
+            key=key,
+            line=line,
+            source=str(source) if source else None,
+            allowed=list(allowed),
+        )
+        self.key = key
+        self.problem = problem
+        self.allowed = tuple(allowed)
+        self.line = line
+        self.source = source
+
+
+class UnknownName(NetworkError):
+    """The network has no `kind` (organization, user, channel, chaincode) of this `name`; `known` are those it has."""
+
+    def __init__(self, kind: str, name: str, known: Sequence[str]) -> None:
+        super().__init__(
+            f"unknown {kind} {name!r}",
+            f"the network has no {kind} of this name",
+            f"use one of: {', '.join(known) or 'none'}",
+            kind=kind,
+            name=name,
+            known=list(known),
+        )
+        self.kind = kind
+        self.name = name
+        self.known = tuple(known)
+
+
+class RuntimeUnavailable(NetworkError):
+    """The runtime `name` is not available; `available` are the names that are."""
+
+    def __init__(self, name: str, why: str, available: Sequence[str]) -> None:
+        super().__init__(
+            f"runtime {name!r} is not available",
+            why,
+            f"use one of: {', '.join(available)}",
+            name=name,
+            available=list(available),
+        )
+        self.name = name
+        self.available = tuple(available)
+
+
+class InstanceError(NetworkError):
+    """The network's `directory` cannot be used."""
+
+    def __init__(self, directory: Path, what: str, why: str, remedy: str, **details: Any) -> None:
+        super().__init__(what, why, remedy, directory=str(directory), **details)
+        self.directory = directory
+
+
+class DirectoryRefused(InstanceError):
+    """The directory holds something else, or is no directory; nothing in it was touched."""
+
+    def __init__(self, directory: Path, why: str) -> None:
+        super().__init__(directory, f"cannot use {directory} for a network", why, "give a new or an empty directory")
+
+
+class VersionMismatch(InstanceError):
+    """The directory was written in format `found`; this version reads `supported`. Nothing in it was touched."""
+
+    def __init__(self, directory: Path, found: object, supported: int) -> None:
+        super().__init__(
+            directory,
+            f"cannot use {directory}: another format version",
+            f"it has format {found} and this version of sovchain reads format {supported}",
+            "open it with the version of sovchain that wrote it, or bring the network up in an empty directory",
+            found=found,
+            supported=supported,
+        )
+        self.found = found
+        self.supported = supported
+
+
+class TopologyChanged(InstanceError):
+    """The directory holds a network with another topology; `difference` names the first part that differs."""
+
+    def __init__(self, directory: Path, difference: str) -> None:
+        super().__init__(
+            directory,
+            f"cannot use {directory} with this topology",
+            f"it holds a network with another topology: {difference}",
+            "leave the topology out to use the stored one, or bring the network up in an empty directory",
+            difference=difference,
+        )
+        self.difference = difference
+
+
+class InstanceDamaged(InstanceError):
+    """A file that the network wrote, `path`, is missing or cannot be read."""
+
+    def __init__(self, directory: Path, path: Path, why: str) -> None:
+        super().__init__(
+            directory,
+            f"cannot use {directory}: {path} is damaged",
+            why,
+            "restore the directory from a copy, or bring the network up in an empty directory",
+            path=str(path),
+        )
+        self.path = path
+
+
+class AlreadyUp(InstanceError):
+    """The process `pid` runs the network in the directory (0 when it has not written its number yet)."""
+
+    def __init__(self, directory: Path, pid: int) -> None:
+        super().__init__(
+            directory,
+            f"the network in {directory} is already up",
+            f"process {pid or '(starting)'} runs it",
+            f"use it as it is, or stop it first (sovchain down --dir {directory})",
+            pid=pid,
+        )
+        self.pid = pid
+
+
+class NotUp(InstanceError):
+    """No process runs the network in the directory, or it is still starting."""
+
+    def __init__(self, directory: Path, why: str = "no process runs it") -> None:
+        super().__init__(
+            directory,
+            f"the network in {directory} is not up",
+            why,
+            f"bring it up first (sovchain up --dir {directory})",
+        )
+
+
+class PortInUse(NetworkError):
+    """Another program listens on `port`, which `service` of the network needs."""
+
+    def __init__(self, port: int, service: str, why: str = "another program listens there") -> None:
+        super().__init__(
+            f"port {port} is in use",
+            f"{service} needs it and {why}",
+            "stop that program, or give another port base (ports.base in the topology)",
+            port=port,
+            service=service,
+        )
+        self.port = port
+        self.service = service
+
+
+class NoFreePorts(NetworkError):
+    """No block of `count` free neighbouring ports was found on the loopback address."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(
+            f"no block of {count} free ports was found",
+            "every candidate between 20000 and 32000 had a port in use",
+            "stop other networks, or give a port base (ports.base in the topology)",
+            count=count,
+        )
+        self.count = count
+
+
+class ChaincodeFailed(NetworkError):
+    """The chaincode `instance` (A or B) does not start; its own words are in `log`."""
+
+    def __init__(self, instance: str, why: str, log: Path) -> None:
+        super().__init__(
+            f"chaincode instance {instance} does not start",
+            why,
+            f"read {log}",
+            instance=instance,
+            log=str(log),
+        )
+        self.instance = instance
+        self.log = log
+
+
+class LifecycleError(NetworkError):
+    """A step of a chaincode's lifecycle failed.
+
+    `step` is one of install, query, approve, readiness, commit, order; `address` and `msp_id` name the node that
+    refused, `status` is its status number (of the chaincode response, of gRPC or of the ordering node), `channel` and
+    `chaincode` say what it was about.
+    """
+
+    def __init__(
+        self, step: str, why: str, *, address: str, msp_id: str, status: int, channel: str = "", chaincode: str = ""
+    ) -> None:
+        act = {"query": "look up", "readiness": "see agreement on"}.get(step, step)
+        on = f" on channel {channel}" if channel else ""
+        super().__init__(
+            f"cannot {act} chaincode {chaincode}{on}" if chaincode else f"cannot {act} chaincodes{on}",
+            f"{msp_id} at {address} answered {status}: {why}",
+            "correct the cause and bring the network up again: what is done already is kept",
+            step=step,
+            address=address,
+            msp_id=msp_id,
+            status=status,
+            channel=channel,
+            chaincode=chaincode,
+        )
+        self.step = step
+        self.address = address
+        self.msp_id = msp_id
+        self.status = status
+        self.channel = channel
+        self.chaincode = chaincode

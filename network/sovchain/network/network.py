@@ -1,0 +1,232 @@
+"""A network as one object: bring it up, connect to it, deploy chaincode, take it down."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from sovchain.client import Gateway, SigningIdentity
+from sovchain.network.checks import check
+from sovchain.network.errors import NetworkError
+from sovchain.network.instance import Instance, Status, open_instance, read_status, running
+from sovchain.network.lifecycle import Deployed
+from sovchain.network.logs import logging_to
+from sovchain.network.material import Material
+from sovchain.network.profiles import profile_path
+from sovchain.network.runtimes import create_runtime
+from sovchain.network.startup import Progress, Running, Steps, bring_up, deploy_chaincodes, step_count
+from sovchain.network.topology import Topology, default_topology
+from sovchain.network.topologyfile import load_topology
+
+_POLL_S: Final = 0.05
+_log = structlog.get_logger("sovchain.network")
+
+
+class Network:
+    """A network that is up, whatever it runs on. Build it with `up` or `attach`."""
+
+    def __init__(self, directory: Path, topology: Topology, nodes: Running | None = None) -> None:
+        """Not for callers: use `up` or `attach`."""
+        self._directory = directory
+        self._topology = topology
+        self._nodes = nodes
+        self._material = nodes.material if nodes else Material(topology, directory / "organizations")
+
+    @classmethod
+    def up(
+        cls,
+        topology: Topology | Path | str | None = None,
+        runtime: str = "embedded",
+        directory: Path | str | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> AbstractAsyncContextManager[Network]:
+        """Bring a network up and take it down at the end of the block.
+
+        What a directory holds already is kept: a network that was stopped or killed goes on where it was, and a first
+        start that was interrupted is completed.
+
+        Args:
+            topology: a topology, the path of a YAML file, or None for the one stored in `directory` or else the
+                default.
+            runtime: "embedded".
+            directory: where the network lives (created, mode 0700). None: a temporary one, removed at the end.
+            progress: called after each step.
+
+        Raises:
+            TopologyError: the topology cannot be used.
+            RuntimeUnavailable: there is no such runtime in this installation.
+            DirectoryRefused, VersionMismatch, TopologyChanged, InstanceDamaged: the directory cannot be used.
+            AlreadyUp: a process runs the network in the directory.
+            PortInUse, NoFreePorts: a port is taken.
+            ChaincodeFailed: a chaincode does not start.
+            LifecycleError: a chaincode could not be deployed.
+        """
+        return _up(topology, runtime, None if directory is None else Path(directory), progress)
+
+    @classmethod
+    def attach(cls, directory: Path | str) -> AbstractAsyncContextManager[Network]:
+        """Use a network that another process runs in `directory`; it stays up at the end of the block.
+
+        Raises NotUp, DirectoryRefused, VersionMismatch, InstanceDamaged.
+        """
+        return _attach(_absolute(Path(directory)))
+
+    @staticmethod
+    def status(directory: Path | str) -> Status:
+        """Say whether a process runs the network in `directory`.
+
+        Raises DirectoryRefused, VersionMismatch, InstanceDamaged.
+        """
+        return read_status(_absolute(Path(directory)))
+
+    @staticmethod
+    async def down(directory: Path | str, *, timeout_s: float = 30.0) -> int:
+        """Ask the process that runs the network in `directory` to end (SIGTERM), wait until it has, return its number.
+
+        Raises NotUp, and NetworkError when it has not ended in time; it is not killed, because a commit may be going
+        on.
+        """
+        place = _absolute(Path(directory))
+        status = running(place)
+        os.kill(status.pid, signal.SIGTERM)
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while read_status(place).pid == status.pid:
+            if asyncio.get_running_loop().time() > deadline:
+                raise NetworkError(
+                    f"process {status.pid} has not ended",
+                    f"it was asked to {timeout_s:g} s ago",
+                    "wait, look at its logs, or kill it: committed transactions survive that",
+                    pid=status.pid,
+                )
+            await asyncio.sleep(_POLL_S)
+        return status.pid
+
+    @property
+    def directory(self) -> Path:
+        """Where the network lives."""
+        return self._directory
+
+    @property
+    def topology(self) -> Topology:
+        """The topology that the network was brought up with."""
+        return self._topology
+
+    @property
+    def organizations(self) -> Sequence[str]:
+        """Names of the organisations with a peer."""
+        return [organization.name for organization in self._topology.organizations]
+
+    @property
+    def channels(self) -> Sequence[str]:
+        """Names of the channels."""
+        return [channel.name for channel in self._topology.channels]
+
+    def connect(self, organization: str, user: str = "User1", **options: Any) -> AbstractAsyncContextManager[Gateway]:
+        """Connect to the organisation's peer as `user`. Raises UnknownName.
+
+        `options` go to `Gateway.connect`; what that raises is raised on entering the block.
+        """
+        return Gateway.connect(self.profile(organization), self.identity(organization, user), **options)
+
+    def identity(self, organization: str, user: str = "User1") -> SigningIdentity:
+        """Return the signing identity of a user. Raises UnknownName, InstanceDamaged."""
+        part = self._topology.organization(organization)
+        credential = self._material.organization(organization).user(part.user(user).name)
+        return SigningIdentity.from_pem(part.msp_id, credential.certificate_pem, credential.private_key_pem)
+
+    def profile(self, organization: str) -> Path:
+        """Return the path of the organisation's connection profile. Raises UnknownName."""
+        return profile_path(self._directory / "connections", self._topology.organization(organization).name)
+
+    async def deploy(self, chaincode: str) -> list[Deployed]:
+        """Install, approve and commit a chaincode of the topology where that is not done yet; say what stands now.
+
+        `up` has done so for all chaincodes. It takes the administrators' keys and the packages, so it works where the
+        network was brought up. Raises UnknownName, LifecycleError, NetworkError on an attached network.
+        """
+        spec = self._topology.chaincode(chaincode)
+        if self._nodes is None:
+            raise NetworkError(
+                f"cannot deploy {chaincode} from here",
+                "another process runs the network",
+                "take it down and bring it up with the topology that has the chaincode",
+            )
+        return await deploy_chaincodes(self._nodes, [spec])
+
+
+@asynccontextmanager
+async def _up(
+    topology: Topology | Path | str | None, runtime_name: str, place: Path | None, progress: Progress | None
+) -> AsyncIterator[Network]:
+    runtime = create_runtime(runtime_name)
+    wanted = _topology(topology)
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(_temporary()) if place is None else _absolute(place)
+        instance = stack.enter_context(open_instance(directory))
+        stack.enter_context(logging_to(instance.logs / "network.log"))
+        chosen = wanted or _stored_topology(instance) or default_topology()
+        try:
+            nodes = await bring_up(instance, chosen, runtime_name, runtime, Steps(progress, step_count(chosen)))
+            instance.mark("up")
+            _log.info("network is up", directory=str(directory), pid=os.getpid())
+            yield Network(directory, chosen, nodes)
+        finally:
+            instance.mark("stopping")
+            await _shielded(runtime.stop)
+            _log.info("network is down", directory=str(directory))
+
+
+@asynccontextmanager
+async def _attach(directory: Path) -> AsyncIterator[Network]:
+    status = running(directory)
+    assert status.topology is not None  # running() sees to it
+    yield Network(directory, status.topology)
+
+
+async def _shielded(stop: Callable[[], Any]) -> None:
+    """Run `stop` to its end even when the caller is cancelled meanwhile, and pass the cancellation on afterwards."""
+    task = asyncio.ensure_future(stop())
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
+
+
+def _topology(topology: Topology | Path | str | None) -> Topology | None:
+    if topology is None:
+        return None
+    return check(topology) if isinstance(topology, Topology) else load_topology(Path(topology))
+
+
+def _stored_topology(instance: Instance) -> Topology | None:
+    return instance.description.topology if instance.description else None
+
+
+def _absolute(directory: Path) -> Path:
+    """The directory's path from the root: it is written into files and given to processes."""
+    return Path(os.path.abspath(directory.expanduser()))
+
+
+@contextmanager
+def _temporary() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="sovchain-"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

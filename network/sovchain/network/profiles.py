@@ -1,0 +1,75 @@
+"""Fabric's common connection profiles: how a client of an organisation finds its peers and trusts them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sovchain.network.files import make_folder, write_file
+from sovchain.network.genesis import HOST
+from sovchain.network.material import Material
+from sovchain.network.topology import Organization, Topology
+
+
+def profile_path(folder: Path, organization: str) -> Path:
+    """Return where the profile of an organisation is."""
+    return folder / f"{organization}.json"
+
+
+def write_profiles(topology: Topology, material: Material, ports: Mapping[str, int], folder: Path) -> None:
+    """Write `<organisation>.json` for every organisation with a peer; leave those alone that are the same already.
+
+    `ports` holds the port of each node by its host name.
+    """
+    make_folder(folder)
+    for organization in topology.organizations:
+        document = connection_profile(topology, material, ports, organization)
+        content = json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"
+        path = profile_path(folder, organization.name)
+        if not path.exists() or path.read_bytes() != content:
+            write_file(path, content, durable=False)
+
+
+def connection_profile(
+    topology: Topology, material: Material, ports: Mapping[str, int], organization: Organization
+) -> dict[str, Any]:
+    """Return the profile of an organisation: its own peer, its channels, and their ordering nodes.
+
+    The layout is that of `fabric-samples` (test-network/organizations/ccp-template.json) with `channels` and `orderers`
+    as the classic SDKs read them.
+    """
+    channels = [channel for channel in topology.channels if organization.name in channel.members]
+    orderers = {orderer.orderer_host: orderer for channel in channels for orderer in topology.orderers(channel.name)}
+    host = organization.peer_host
+    roles = {"endorsingPeer": True, "chaincodeQuery": True, "ledgerQuery": True, "eventSource": True}
+    return {
+        "name": f"{topology.name}-{organization.name}",
+        "version": "1.0.0",
+        "client": {
+            "organization": organization.name,
+            "connection": {"timeout": {"peer": {"endorser": "300"}, "orderer": "300"}},
+        },
+        "organizations": {organization.name: {"mspid": organization.msp_id, "peers": [host]}},
+        "peers": {host: _node(host, ports[host], material.organization(organization.name).tls_root_pem)},
+        "orderers": {
+            name: _node(name, ports[name], material.organization(orderer.name).tls_root_pem)
+            for name, orderer in orderers.items()
+        },
+        "channels": {
+            channel.name: {
+                "orderers": [orderer.orderer_host for orderer in topology.orderers(channel.name)],
+                "peers": {host: roles},
+            }
+            for channel in channels
+        },
+    }
+
+
+def _node(host: str, port: int, tls_root_pem: bytes) -> dict[str, Any]:
+    return {
+        "url": f"grpcs://{HOST}:{port}",
+        "tlsCACerts": {"pem": tls_root_pem.decode()},
+        "grpcOptions": {"ssl-target-name-override": host, "hostnameOverride": host},
+    }

@@ -1,0 +1,165 @@
+"""Bringing a network up in a locked directory, step by step, each of which is whole or not done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from sovchain.network import ports as ports_module
+from sovchain.network.genesis import HOST, genesis_blocks
+from sovchain.network.instance import Instance
+from sovchain.network.lifecycle import Administration, Deployed, deploy, install
+from sovchain.network.material import Material
+from sovchain.network.nodes import Administrator, NodeAddress, OrderingNodes, Peer
+from sovchain.network.profiles import write_profiles
+from sovchain.network.runtimes import Runtime, Site
+from sovchain.network.topology import ChaincodeSpec, Topology
+from sovchain.protocol.lifecycle import ChaincodeDefinition, signature_application_policy
+from sovchain.protocol.packages import package_id
+
+Progress = Callable[[str, int, int], None]
+"""Called as `progress(step, done, total)` when a step of the start has ended; `step` is plain text."""
+
+_log = structlog.get_logger("sovchain.network")
+
+
+class Steps:
+    """Counts the steps of a start for a progress callback and for the log."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._done = 0
+
+    def ended(self, step: str) -> None:
+        """Count a step that has ended."""
+        self._done += 1
+        _log.info("started", step=step, done=self._done, total=self._total)
+        if self._progress is not None:
+            self._progress(step, self._done, self._total)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A network whose nodes run: where it is, its keys, and the chaincode packages."""
+
+    site: Site
+    material: Material
+    packages: Mapping[str, bytes]
+
+
+async def bring_up(instance: Instance, topology: Topology, name: str, runtime: Runtime, steps: Steps) -> Running:
+    """Start everything in a directory whose lock is held. After a failure the caller stops the runtime.
+
+    Raises what `Network.up` documents.
+    """
+    now = datetime.now(UTC)
+    site = await _site(instance, topology, name, runtime)
+    packages = await runtime.prepare(site)
+    steps.ended("chaincode instances launched")
+    material = Material.create(topology, site.directory / "organizations", now)
+    for renewed in material.renew(now):
+        _log.info("certificate renewed", name=renewed)
+    steps.ended("keys and certificates")
+    blocks = genesis_blocks(topology, material, site.ports, site.directory / "channels", now)
+    write_profiles(topology, material, site.ports, site.directory / "connections")
+    steps.ended("channel configurations")
+    await runtime.start(site, material, list(blocks.values()))
+    steps.ended("peers and ordering nodes")
+    running = Running(site, material, packages)
+    await deploy_chaincodes(running, topology.chaincodes, steps)
+    await runtime.ready()
+    steps.ended("chaincode instances")
+    return running
+
+
+def step_count(topology: Topology) -> int:
+    """How many steps `bring_up` takes."""
+    return 5 + sum(len(chaincode.channels) for chaincode in topology.chaincodes)
+
+
+async def _site(instance: Instance, topology: Topology, name: str, runtime: Runtime) -> Site:
+    """Find the network's ports, make sure that they are free, and store what the network consists of."""
+    stored = instance.description
+    kept = stored.ports if stored else {}
+    services = runtime.services(topology)
+    if not set(services) <= kept.keys():
+        # A directory that cannot take the topology in says so before ports are looked for.
+        instance.compare(topology, name)
+    ports = ports_module.allocate(services, topology.ports.base, kept)
+    site = Site(instance.directory, topology, ports)
+    await runtime.release(site)
+    ports_module.check_free(ports)
+    instance.describe(topology, name, ports)
+    return site
+
+
+async def deploy_chaincodes(
+    running: Running, chaincodes: Sequence[ChaincodeSpec], steps: Steps | None = None
+) -> list[Deployed]:
+    """Install, approve and commit chaincodes on their channels where that is not done yet, all channels at once.
+
+    Raises LifecycleError.
+    """
+    topology = running.site.topology
+    identifiers = {spec.name: package_id(running.packages[spec.name], spec.label) for spec in chaincodes}
+    async with _administrations(running) as members:
+        await asyncio.gather(*(
+            install(member, {
+                identifiers[spec.name]: running.packages[spec.name]
+                for spec in chaincodes
+                if any(name in topology.channel(channel).members for channel in spec.channels)
+            })
+            for name, member in members.items()
+        ))  # fmt: skip
+
+        async def on_channel(spec: ChaincodeSpec, channel: str) -> Deployed:
+            policy = signature_application_policy(spec.endorsement_policy)
+            definition = ChaincodeDefinition(spec.name, spec.version, 0, policy)
+            of_channel = [members[name] for name in topology.channel(channel).members]
+            orderers = OrderingNodes(_addresses(running, [part.name for part in topology.orderers(channel)]))
+            try:
+                deployed = await deploy(channel, definition, identifiers[spec.name], of_channel, orderers)
+            finally:
+                await orderers.close()
+            _log.info("chaincode deployed", channel=channel, chaincode=spec.name, sequence=deployed.sequence)
+            if steps is not None:
+                steps.ended(f"chaincode {spec.name} on channel {channel}")
+            return deployed
+
+        return list(
+            await asyncio.gather(*(on_channel(spec, channel) for spec in chaincodes for channel in spec.channels))
+        )
+
+
+def _addresses(running: Running, names: Sequence[str]) -> list[NodeAddress]:
+    """Addresses of the nodes of these organisations or ordering organisations."""
+    addresses = []
+    for name in names:
+        material = running.material.organization(name)
+        host = material.node().host
+        address = f"{HOST}:{running.site.ports[host]}"
+        addresses.append(NodeAddress(material.msp_id, address, material.tls_root_pem, host))
+    return addresses
+
+
+@asynccontextmanager
+async def _administrations(running: Running) -> AsyncIterator[dict[str, Administration]]:
+    """A conversation of each organisation's administrator with the organisation's peer, by the organisation's name."""
+    peers: dict[str, Peer] = {}
+    for organization in running.site.topology.organizations:
+        material = running.material.organization(organization.name)
+        credential = material.user(organization.administrator.name)
+        administrator = Administrator.from_pem(
+            organization.msp_id, credential.certificate_pem, credential.private_key_pem
+        )
+        peers[organization.name] = Peer(_addresses(running, [organization.name])[0], administrator)
+    try:
+        yield {name: Administration(peer) for name, peer in peers.items()}
+    finally:
+        await asyncio.gather(*(peer.close() for peer in peers.values()))

@@ -1,0 +1,62 @@
+"""Ports are neighbours, kept, and tested before anything listens on them."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from sovchain.network import NoFreePorts, PortInUse
+from sovchain.network import ports as module
+from sovchain.network.ports import allocate, check_free, is_free
+
+
+def test_without_a_base_a_block_of_free_neighbours_is_found() -> None:
+    ports = allocate(["a", "b", "c"], None, {})
+    assert list(ports.values()) == list(range(ports["a"], ports["a"] + 3))
+    assert all(is_free(port) for port in ports.values())
+
+
+def test_from_a_base_ports_follow_the_order_of_the_services() -> None:
+    assert allocate(["a", "b"], 21000, {}) == {"a": 21000, "b": 21001}
+
+
+def test_kept_ports_stay_and_new_services_come_after_them() -> None:
+    assert allocate(["a", "b", "c"], 21000, {"a": 21000, "b": 21001}) == {"a": 21000, "b": 21001, "c": 21002}
+    ports = allocate(["a", "b"], None, {"a": 25000})
+    assert ports["a"] == 25000
+    assert ports["b"] != 25000
+    assert allocate(["a"], None, {"a": 25000, "gone": 25001}) == {"a": 25000}
+
+
+def test_a_block_beyond_the_last_port_is_refused() -> None:
+    with pytest.raises(PortInUse):
+        allocate([str(number) for number in range(600)], 65000, {})
+
+
+def test_a_port_on_which_somebody_listens_is_named_with_its_service() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert not is_free(port)
+        with pytest.raises(PortInUse) as caught:
+            check_free({"peer0.finance.guiyang.example": port})
+        assert (caught.value.port, caught.value.service) == (port, "peer0.finance.guiyang.example")
+    check_free({"peer0.finance.guiyang.example": port})
+
+
+def test_a_port_on_which_a_server_shares_its_address_counts_as_used() -> None:
+    """gRPC servers of other programs set SO_REUSEPORT; that must not hide them."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        assert not is_free(other.getsockname()[1])
+
+
+def test_no_free_block_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "is_free", lambda port: False)
+    with pytest.raises(NoFreePorts):
+        allocate(["a"], None, {})

@@ -1,0 +1,69 @@
+"""Connection profiles are what official SDKs and this project's client read."""
+
+from __future__ import annotations
+
+import json
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from sovchain.client import Profile
+from sovchain.network import default_topology
+from sovchain.network.material import Material
+from sovchain.network.profiles import profile_path, write_profiles
+
+TOPOLOGY = default_topology()
+PORTS = {part.peer_host: 20000 + index for index, part in enumerate(TOPOLOGY.organizations)}
+PORTS |= {part.orderer_host: 20100 + index for index, part in enumerate(TOPOLOGY.ordering_organizations)}
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    return Material.create(TOPOLOGY, tmp_path_factory.mktemp("profiles") / "organizations", datetime.now(UTC))
+
+
+@pytest.fixture(scope="module")
+def folder(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("connections")
+    write_profiles(TOPOLOGY, material, PORTS, folder)
+    return folder
+
+
+def test_there_is_one_for_each_organisation_with_a_peer(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == {f"{part.name}.json" for part in TOPOLOGY.organizations}
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in folder.iterdir())
+
+
+def test_a_profile_has_the_layout_of_fabrics_samples(folder: Path, material: Material) -> None:
+    profile = json.loads(profile_path(folder, "Finance").read_text())
+    assert profile["client"]["organization"] == "Finance"
+    host = "peer0.finance.guiyang.example"
+    assert profile["organizations"] == {"Finance": {"mspid": "FinanceMSP", "peers": [host]}}
+    peer = profile["peers"][host]
+    assert peer["url"] == f"grpcs://localhost:{PORTS[host]}"
+    assert peer["tlsCACerts"]["pem"].encode() == material.organization("Finance").tls_root_pem
+    assert peer["grpcOptions"] == {"ssl-target-name-override": host, "hostnameOverride": host}
+    assert set(profile["channels"]) == {"government", "finance"}
+    assert set(profile["channels"]["finance"]["orderers"]) == set(profile["orderers"])
+
+
+def test_the_client_reads_it(folder: Path) -> None:
+    for part in TOPOLOGY.organizations:
+        profile = Profile.load(profile_path(folder, part.name))
+        assert profile.msp_id == part.msp_id
+
+
+def test_no_private_key_is_in_a_profile(folder: Path) -> None:
+    assert not any("PRIVATE" in path.read_text() for path in folder.iterdir())
+
+
+def test_profiles_that_are_right_are_left_alone_and_others_are_written_anew(folder: Path, material: Material) -> None:
+    finance, government = profile_path(folder, "Finance"), profile_path(folder, "Government")
+    before = finance.stat().st_mtime_ns
+    content = government.read_bytes()
+    government.write_bytes(b"{}")
+    write_profiles(TOPOLOGY, material, PORTS, folder)
+    assert finance.stat().st_mtime_ns == before
+    assert government.read_bytes() == content
