@@ -1,0 +1,126 @@
+"""`sovchain audit`: recompute a ledger from its own bytes, and export those bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sovchain.cli import problems
+from sovchain.cli.app import DEFAULT_DIRECTORY, Directory, Json, command
+from sovchain.cli.output import Output, ProgressCallback
+
+audit = typer.Typer(
+    name="audit", help="Recompute decisions and blocks from the ledger's own bytes.", no_args_is_help=True
+)
+
+Channels = Annotated[list[str] | None, typer.Option("--channel", help="Only this channel. Repeatable.")]
+
+
+def stored_channels(directory: Path, chosen: list[str] | None) -> list[str]:
+    """The channels of a network's directory, or the chosen ones of them. Raises CommandError."""
+    held = sorted(path.parent.name for path in (directory / "ledger").glob("*/ledger.sqlite"))
+    if not held:
+        raise problems.CommandError(
+            f"there is no ledger in {directory}",
+            "no channel is stored below it",
+            "give the network's directory with --dir",
+        )
+    unknown = sorted(set(chosen or ()) - set(held))
+    if unknown:
+        raise problems.CommandError(
+            f"unknown channel {', '.join(unknown)}",
+            f"the ledger in {directory} has no such channel",
+            f"use one of: {', '.join(held)}",
+        )
+    return sorted(chosen) if chosen else held
+
+
+def stored_blocks(directory: Path, channel: str) -> Iterator[bytes]:
+    """The blocks of a channel as they are stored, read without the network."""
+    from sovchain.ledger.storage import read_blocks
+
+    return read_blocks(directory / "ledger" / channel / "ledger.sqlite")
+
+
+def file_blocks(path: Path) -> Iterator[bytes]:
+    """The blocks of an exported file. A torn or damaged frame is given as it is, so that the audit names its place."""
+    from sovchain.protocol.blocks import iter_block_file
+
+    try:
+        return iter_block_file(path.read_bytes())
+    except FileNotFoundError:
+        raise problems.CommandError(f"cannot read {path}", "there is no such file", "check the path") from None
+
+
+@audit.command("verify")
+@command
+async def verify(
+    directory: Directory = DEFAULT_DIRECTORY,
+    channel: Channels = None,
+    blocks: Annotated[
+        Path | None, typer.Option(help="Verify an exported block file instead of a network's directory.")
+    ] = None,
+    genesis: Annotated[str | None, typer.Option(help="Hash of block 0 that you trust from elsewhere (hex).")] = None,
+    json_output: Json = False,
+) -> int | None:
+    """Recompute every receipt, hash, signature, endorsement policy and validation code. Exit code 5 when something is wrong."""
+    from sovchain.audit import verify_channel
+
+    out = Output(as_json=json_output)
+    if blocks is not None:
+        sources = [(blocks.name, file_blocks(blocks))]
+    else:
+        sources = [(name, stored_blocks(directory, name)) for name in stored_channels(directory, channel)]
+    reports = []
+    with out.progress("audit") as progress:
+        for name, source in sources:
+            step = functools.partial(_moved, progress, name)
+            reports.append(await asyncio.to_thread(verify_channel, source, genesis_hash=genesis, progress=step))
+    rows = [
+        (
+            report.channel,
+            report.blocks,
+            f"{report.transactions} ({report.valid_transactions} valid)",
+            report.endorsements,
+            f"{sum(check.recomputed for check in report.receipts)} of {len(report.receipts)}",
+            report.head_hash[:16],
+            "in order" if report.ok else f"{len(report.findings)} findings",
+        )
+        for report in reports
+    ]
+    data = {"ok": all(report.ok for report in reports), "channels": [report.to_json() for report in reports]}
+    columns = ("channel", "blocks", "transactions", "endorsements", "receipts recomputed", "head", "result")
+    out.table(data, "audit", columns, rows)
+    if not json_output:
+        out.result(None, *(str(finding) for report in reports for finding in report.findings))
+    return None if data["ok"] else problems.EXIT_FINDINGS
+
+
+def _moved(progress: ProgressCallback, name: str, done: int) -> None:
+    progress(name, done, None)
+
+
+@audit.command("export")
+@command
+async def export(
+    output: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
+    channel: Annotated[str, typer.Option(help="The channel.")],
+    directory: Directory = DEFAULT_DIRECTORY,
+    json_output: Json = False,
+) -> None:
+    """Write a channel's blocks to a file: each block behind its length as a varint, as in Fabric's block files."""
+    from sovchain.protocol.blocks import frame_block
+
+    stored_channels(directory, [channel])
+    if output.exists():
+        raise problems.CommandError(f"{output} exists", "it would be overwritten", "give another path")
+    part = output.with_name(output.name + ".part")
+    with part.open("xb") as file:
+        count = sum(bool(file.write(frame_block(block))) for block in stored_blocks(directory, channel))
+    part.rename(output)
+    Output(as_json=json_output).result({"file": str(output), "blocks": count}, f"{output}: {count} blocks")

@@ -1,0 +1,190 @@
+"""`sovchain up`, `down` and `status`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sovchain.cli import problems
+from sovchain.cli.app import DEFAULT_DIRECTORY, Directory, Json, command, flush, report
+from sovchain.cli.output import Output
+
+START_TIMEOUT_S = 120
+"""How long `--detach` waits for the network in the background to be up."""
+
+
+@command
+async def up(
+    directory: Directory = DEFAULT_DIRECTORY,
+    runtime: Annotated[str, typer.Option(help="What it runs on: embedded.")] = "embedded",
+    topology: Annotated[
+        Path | None, typer.Option(help="A topology file; without it the stored or the default one.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Return when it is up and leave it running.")] = False,
+    json_output: Json = False,
+    ready_fd: Annotated[int, typer.Option(hidden=True)] = -1,
+) -> int | None:
+    """Bring the network up in a directory: in the foreground until it is interrupted, or in the background."""
+    out = Output(as_json=json_output)
+    if detach:
+        return await asyncio.to_thread(_detach, out, directory, runtime, topology)
+    return await _foreground(out, directory, runtime, topology, ready_fd)
+
+
+async def _foreground(out: Output, directory: Path, runtime: str, topology: Path | None, ready_fd: int) -> int | None:
+    from sovchain.network import Network
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        with out.progress("up") as progress:
+            context = Network.up(topology, runtime, directory, progress=progress)
+            network = await context.__aenter__()
+    except Exception as error:
+        if ready_fd >= 0:
+            _tell_parent(
+                ready_fd,
+                {"error": vars(problems.describe(error)) if problems.describe(error) else None, "text": repr(error)},
+            )
+        return report(out, error)
+    try:
+        described = _described(network)
+        if ready_fd >= 0:
+            _tell_parent(ready_fd, {"up": described})
+            _leave_terminal(network.directory)
+        else:
+            out.result(
+                described,
+                f"up: {', '.join(described['channels'])} in {described['directory']} (process {described['pid']}); "
+                "Ctrl-C or `sovchain down` stops it",
+            )
+            flush()
+        await stop.wait()
+    finally:
+        await context.__aexit__(None, None, None)
+    out.say("down")
+    return None
+
+
+def _described(network: Any) -> dict[str, Any]:
+    return {
+        "directory": str(network.directory),
+        "pid": os.getpid(),
+        "organizations": list(network.organizations),
+        "channels": list(network.channels),
+        "connections": {name: str(network.profile(name)) for name in network.organizations},
+    }
+
+
+def _tell_parent(ready_fd: int, message: dict[str, Any]) -> None:
+    with os.fdopen(ready_fd, "w") as pipe:
+        pipe.write(json.dumps(message, default=str) + "\n")
+
+
+def _leave_terminal(directory: Path) -> None:
+    """Send what this process still writes to the network's log folder."""
+    flush()
+    log = os.open(directory / "logs" / "network.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.close(log)
+
+
+def _detach(out: Output, directory: Path, runtime: str, topology: Path | None) -> int | None:
+    """Start this command again in a session of its own and wait until it says that the network is up."""
+    read, write = os.pipe()
+    arguments = ["up", "--dir", str(directory), "--runtime", runtime, "--ready-fd", str(write)]
+    if topology is not None:
+        arguments += ["--topology", str(topology)]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "sovchain.cli", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        pass_fds=(write,),
+    )
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        line = pipe.readline()
+    if not line:
+        raise problems.CommandError(
+            "the network did not come up",
+            f"its process ended with status {child.wait()} without a word",
+            f"run it in the foreground to see why: sovchain up --dir {directory}",
+            problems.EXIT_INTERNAL,
+        )
+    message = json.loads(line)
+    if "up" not in message:
+        told = message["error"]
+        child.wait()
+        if told is None:
+            raise problems.CommandError(
+                "the network did not come up",
+                message["text"],
+                f"run it in the foreground: sovchain up --dir {directory}",
+                problems.EXIT_INTERNAL,
+            )
+        out.problem(told["what"], told["why"], told["remedy"], told["details"], told["code"])
+        return int(told["code"])
+    described = message["up"]
+    out.result(
+        described,
+        f"up: {', '.join(described['channels'])} in {described['directory']} (process {described['pid']}); "
+        f"stop it with: sovchain down --dir {directory}",
+    )
+    return None
+
+
+@command
+async def down(directory: Directory = DEFAULT_DIRECTORY, json_output: Json = False) -> None:
+    """Stop the network that runs in a directory. What is committed stays."""
+    from sovchain.network import Network
+
+    pid = await Network.down(directory)
+    Output(as_json=json_output).result(
+        {"directory": str(directory), "pid": pid, "state": "down"}, f"down: process {pid} has ended"
+    )
+
+
+@command
+async def status(directory: Directory = DEFAULT_DIRECTORY, json_output: Json = False) -> int | None:
+    """Say whether a network runs in a directory, and how high its channels are. Exit code 3 when it does not run."""
+    from sovchain.network import Network
+
+    out = Output(as_json=json_output)
+    found = Network.status(directory)
+    data: dict[str, Any] = {
+        "directory": str(found.directory),
+        "state": found.state,
+        "pid": found.pid,
+        "started_at": found.started_at,
+        "runtime": found.runtime,
+        "channels": {},
+    }
+    if found.state != "up":
+        out.result(data, f"{found.state}: {found.directory}")
+        return problems.EXIT_NETWORK
+    rows = []
+    async with Network.attach(directory) as network:
+        for name in network.channels:
+            channel = network.topology.channel(name)
+            async with network.connect(channel.members[0]) as gateway:
+                info = await gateway.network(name).chain_info()
+            data["channels"][name] = {
+                "height": info.height,
+                "head": info.current_block_hash.hex(),
+                "members": list(channel.members),
+            }
+            rows.append((name, info.height, info.current_block_hash.hex()[:16], ", ".join(channel.members)))
+    out.table(data, f"up: {found.directory} (process {found.pid})", ("channel", "height", "head", "members"), rows)
+    return None

@@ -1,0 +1,208 @@
+"""Benchmarks of the embedded network, driven through the public client from another process.
+
+Method: the network runs in processes of its own (`sovchain up --detach`), the client in this one, both on this machine.
+Each rate is taken over `--seconds` of steady load after a warm-up, with a fixed number of calls in flight; every submit is
+a full one, from signed proposal to committed status. CPU is user + system time of the client process, and of the ledger
+with its chaincode instances, for each call. Start time is a whole `sovchain up` from an empty folder, and a restart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from sovchain.contracts.logistics import ConsignmentNote, Waybills
+from sovchain.network import Network
+
+SOVCHAIN = [sys.executable, "-m", "sovchain.cli"]
+
+
+class Server:
+    """The processes of one running network, for their CPU time and memory."""
+
+    def __init__(self, pid: int) -> None:
+        self._root = psutil.Process(pid)
+
+    def _all(self) -> list[psutil.Process]:
+        return [self._root, *self._root.children(recursive=True)]
+
+    def cpu_s(self) -> float:
+        return sum(sum(process.cpu_times()[:2]) for process in self._all())
+
+    def memory_mib(self) -> dict[str, float]:
+        """Resident memory of the ledger process and of its chaincode instances, each."""
+        ledger, *instances = (process.memory_info().rss / 2**20 for process in self._all())
+        return {"ledger": round(ledger, 1), "chaincode": round(sum(instances), 1)}
+
+
+def sovchain(*arguments: str) -> dict[str, Any]:
+    done = subprocess.run([*SOVCHAIN, *arguments, "--json"], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"sovchain {' '.join(arguments)}: {done.stdout}{done.stderr}")
+    return json.loads(done.stdout) if done.stdout.strip() else {}
+
+
+def client_cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def note(number: str) -> ConsignmentNote:
+    return ConsignmentNote(
+        number=number,
+        consignor="Guiyang Tea Works",
+        consignee="Zunyi Stores",
+        origin="Guiyang",
+        destination="Zunyi",
+        goods="tea",
+        packages=12,
+        weight_kg=240,
+    )
+
+
+async def load(call: Callable[[], Awaitable[object]], in_flight: int, seconds: float, server: Server) -> dict[str, Any]:
+    """Keep `in_flight` calls going for `seconds` and say what came of them."""
+    latencies: list[float] = []
+    end = time.perf_counter() + seconds
+
+    async def worker() -> None:
+        while time.perf_counter() < end:
+            started = time.perf_counter()
+            await call()
+            latencies.append(time.perf_counter() - started)
+
+    cpu, server_cpu, started = client_cpu_s(), server.cpu_s(), time.perf_counter()
+    await asyncio.gather(*(worker() for _ in range(in_flight)))
+    elapsed = time.perf_counter() - started
+    done = len(latencies)
+    latencies.sort()
+    return {
+        "in_flight": in_flight,
+        "calls": done,
+        "per_second": round(done / elapsed, 1),
+        "latency_ms_median": round(1000 * statistics.median(latencies), 2),
+        "latency_ms_p99": round(1000 * latencies[int(0.99 * (done - 1))], 2),
+        "client_cpu_ms": round(1000 * (client_cpu_s() - cpu) / done, 3),
+        "network_cpu_ms": round(1000 * (server.cpu_s() - server_cpu) / done, 3),
+    }
+
+
+def numbers(start: int) -> Iterator[str]:
+    """Waybill numbers that nobody has used."""
+    return (f"GY-{number:010d}" for number in count(start))
+
+
+async def rates(directory: Path, server: Server, seconds: float) -> dict[str, Any]:
+    result: dict[str, Any] = {"evaluate": [], "submit": []}
+    async with Network.attach(directory) as network, network.connect("Logistics", "User1") as gateway:
+        waybills = gateway.network("logistics").contract("logistics")
+        fresh = numbers(1)
+        known = next(fresh)
+        await waybills.submit(Waybills.issue, note(known))
+
+        async def evaluate() -> object:
+            return await waybills.evaluate(Waybills.read, known)
+
+        async def submit() -> object:
+            return await waybills.submit(Waybills.issue, note(next(fresh)))
+
+        for in_flight in (1, 32, 64):
+            for name, call in (("evaluate", evaluate), ("submit", submit)):
+                await load(call, in_flight, 0.5, server)
+                result[name].append(await load(call, in_flight, seconds, server))
+    return result
+
+
+async def memory(directory: Path, server: Server, commits: int) -> list[dict[str, Any]]:
+    """Resident memory and ledger size while `commits` transactions commit."""
+    samples = []
+    async with Network.attach(directory) as network, network.connect("Logistics", "User1") as gateway:
+        waybills = gateway.network("logistics").contract("logistics")
+        fresh, step = numbers(5_000_000_000), max(commits // 10, 1)
+
+        async def worker(shares: int) -> None:
+            for _ in range(shares):
+                await waybills.submit(Waybills.issue, note(next(fresh)))
+
+        for done in range(step, commits + 1, step):
+            await asyncio.gather(*(worker(step // 32 + (index < step % 32)) for index in range(32)))
+            size = sum(path.stat().st_size for path in (directory / "ledger").rglob("*") if path.is_file())
+            samples.append({"commits": done, **server.memory_mib(), "ledger_files_mib": round(size / 2**20, 1)})
+            print(f"  {samples[-1]}", file=sys.stderr)
+    return samples
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=("ledger", "memory", "all"), default="all")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of each measurement")
+    parser.add_argument("--commits", type=int, default=10_000, help="transactions of the memory run")
+    options = parser.parse_args()
+    figures: dict[str, Any] = {
+        "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
+        "seconds": options.seconds,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder) / "network"
+        starts: dict[str, list[float]] = {"fresh": [], "restart": []}
+        for turn in range(3):
+            directory = Path(folder) / f"network{turn}"
+            for kind in ("fresh", "restart"):
+                started = time.perf_counter()
+                sovchain("up", "--detach", "--dir", str(directory))
+                starts[kind].append(round(time.perf_counter() - started, 3))
+                if (turn, kind) != (2, "restart"):
+                    sovchain("down", "--dir", str(directory))
+        figures["start_s"] = starts
+        try:
+            server = Server(int(sovchain("status", "--dir", str(directory))["pid"]))
+            if options.what in ("ledger", "all"):
+                figures |= asyncio.run(rates(directory, server, options.seconds))
+            if options.what in ("memory", "all"):
+                figures["memory"] = asyncio.run(memory(directory, server, options.commits))
+        finally:
+            sovchain("down", "--dir", str(directory))
+    show(figures)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def show(figures: dict[str, Any]) -> None:
+    machine = figures["machine"]
+    print(f"{machine['cores']} cores, Python {machine['python']}, {machine['system']}")
+    for kind, values in figures["start_s"].items():
+        print(f"sovchain up --detach, {kind}: median {statistics.median(values):.2f} s of {values}")
+    print(
+        f"{'call':10}{'in flight':>10}{'per s':>10}{'median ms':>11}{'p99 ms':>9}{'client CPU ms':>15}{'network CPU ms':>16}"
+    )
+    for call in ("evaluate", "submit"):
+        for row in figures.get(call, []):
+            print(
+                f"{call:10}{row['in_flight']:>10}{row['per_second']:>10}{row['latency_ms_median']:>11}"
+                f"{row['latency_ms_p99']:>9}{row['client_cpu_ms']:>15}{row['network_cpu_ms']:>16}"
+            )
+    for sample in figures.get("memory", []):
+        print(
+            f"after {sample['commits']:>6} commits: ledger {sample['ledger']} MiB, chaincode {sample['chaincode']} MiB, "
+            f"files {sample['ledger_files_mib']} MiB"
+        )
+
+
+if __name__ == "__main__":
+    main()
