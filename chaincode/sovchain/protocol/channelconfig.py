@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Final, TypeVar
 
 from fabric_protos.common import common_pb2, configtx_pb2, configuration_pb2, policies_pb2
@@ -112,6 +111,7 @@ class ChannelBundle:
 
     @classmethod
     def from_config(cls, channel_id: str, config: configtx_pb2.Config) -> ChannelBundle:
+        """Read a configuration. Raises ConfigError."""
         try:
             return cls(channel_id, config)
         except DecodeError as error:
@@ -119,6 +119,7 @@ class ChannelBundle:
 
     @classmethod
     def from_block(cls, block: common_pb2.Block) -> ChannelBundle:
+        """Read the configuration that a config block carries. Raises ConfigError."""
         try:
             envelope = common_pb2.Envelope.FromString(block.data.data[0])
             payload = common_pb2.Payload.FromString(envelope.payload)
@@ -131,16 +132,11 @@ class ChannelBundle:
         return cls.from_config(header.channel_id, config)
 
     def policy_for_acl(self, resource: str) -> str:
+        """The path of the policy that guards a resource: the channel's ACL, else Fabric's default. Raises ConfigError if unknown."""
         found = self._acls.get(resource) or DEFAULT_ACLS.get(resource)
         if found is None:
             raise ConfigError(f"no policy is known for the resource {resource}")
         return found if found.startswith("/") else f"/Channel/Application/{found}"
-
-    @cached_property
-    def hash(self) -> str:
-        import hashlib
-
-        return hashlib.sha256(self.config.SerializeToString(deterministic=True)).hexdigest()
 
     def _policies(self, group: configtx_pb2.ConfigGroup, path: str) -> dict[str, Policy]:
         found: dict[str, Policy] = {}

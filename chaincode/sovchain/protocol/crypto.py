@@ -24,10 +24,12 @@ _ORDER: Final = {
 
 
 def sha256(data: bytes) -> bytes:
+    """Return the SHA-256 digest, the only hash of the default MSP (msp/identities.go getHashOpt)."""
     return hashlib.sha256(data).digest()
 
 
 def low_s(signature: bytes, order: int) -> bytes:
+    """Return the DER signature with s in the lower half of the curve's order. Raises ValueError for no DER signature."""
     r, s = utils.decode_dss_signature(signature)
     return utils.encode_dss_signature(r, order - s) if s > order // 2 else signature
 
@@ -40,12 +42,16 @@ def _order(key: ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey) -> int:
 
 
 def sign(key: PrivateKey, message: bytes) -> bytes:
+    """Sign a message: ECDSA over its SHA-256 in DER with low s, or Ed25519 over the message itself.
+
+    Raises MalformedError for a curve that Fabric's MSP does not accept."""
     if isinstance(key, Ed25519PrivateKey):
         return key.sign(message)
     return low_s(key.sign(sha256(message), _PREHASHED), _order(key))
 
 
 def verify(key: PublicKey, message: bytes, signature: bytes) -> bool:
+    """Whether the signature is good. A high s is refused (bccsp/sw/ecdsa.go); malformed bytes are False, never an error."""
     try:
         if isinstance(key, Ed25519PublicKey):
             key.verify(signature, message)

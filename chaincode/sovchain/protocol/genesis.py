@@ -24,6 +24,8 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class OrganizationDefinition:
+    """An organisation of a channel. `orderer_endpoints` ("host:port") are for ordering organisations."""
+
     msp_id: str
     msp_config: msp_config_pb2.FabricMSPConfig
     anchor_peers: Sequence[tuple[str, int]] = ()
@@ -32,6 +34,8 @@ class OrganizationDefinition:
 
 @dataclass(frozen=True)
 class Consenter:
+    """An ordering node of the Raft cluster; certificates are PEM."""
+
     host: str
     port: int
     client_tls_cert: bytes
@@ -40,6 +44,8 @@ class Consenter:
 
 @dataclass(frozen=True)
 class BatchSettings:
+    """When a block is cut: transactions, bytes of one transaction at most, bytes of a block preferred, seconds."""
+
     max_message_count: int = 500
     absolute_max_bytes: int = 10 * MIB
     preferred_max_bytes: int = 2 * MIB
@@ -48,6 +54,8 @@ class BatchSettings:
 
 @dataclass(frozen=True)
 class ChannelDefinition:
+    """What a channel's first block says. Policies are in Fabric's policy language; None takes configtxgen's default."""
+
     channel_id: str
     application: Sequence[OrganizationDefinition]
     orderers: Sequence[OrganizationDefinition]
@@ -69,6 +77,7 @@ def msp_config(
     crls: Sequence[bytes] = (),
     node_ous: bool = True,
 ) -> msp_config_pb2.FabricMSPConfig:
+    """Return the configuration of an MSP from PEM certificates, with the four node units unless `node_ous` is False."""
     config = msp_config_pb2.FabricMSPConfig(
         name=msp_id,
         root_certs=root_certs,
@@ -211,6 +220,9 @@ def _application_group(definition: ChannelDefinition) -> configtx_pb2.ConfigGrou
 
 
 def genesis_block(definition: ChannelDefinition, *, timestamp: datetime, nonce: bytes) -> common_pb2.Block:
+    """Return block 0 of a channel: unsigned, deterministic for equal arguments.
+
+    `timestamp` must carry a zone; `nonce` is 24 random bytes that make the channel unlike any other. Raises ConfigError."""
     if not definition.application or not definition.orderers:
         raise ConfigError(f"channel {definition.channel_id} needs an application and an ordering organisation")
     root = configtx_pb2.ConfigGroup(mod_policy="Admins")

@@ -35,6 +35,7 @@ class Identity:
 
     @cached_property
     def public_key(self) -> crypto.PublicKey:
+        """The certificate's key. Raises MalformedError for a kind that Fabric does not accept."""
         key = self.certificate.public_key()
         if not isinstance(key, ec.EllipticCurvePublicKey | Ed25519PublicKey):
             raise MalformedError("the certificate's key is neither ECDSA nor Ed25519")
@@ -42,6 +43,7 @@ class Identity:
 
     @cached_property
     def der(self) -> bytes:
+        """The certificate in DER, its own signature with low s."""
         return self.certificate.public_bytes(serialization.Encoding.DER)
 
     @cached_property
@@ -51,12 +53,14 @@ class Identity:
 
     @cached_property
     def organizational_units(self) -> tuple[str, ...]:
+        """The OU values of the subject, in order."""
         return tuple(
             str(a.value) for a in self.certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
         )
 
     @cached_property
     def attributes(self) -> Mapping[str, str]:
+        """What Fabric CA's extension claims; empty when it is missing or malformed."""
         try:
             extension = self.certificate.extensions.get_extension_for_oid(ATTRIBUTES_OID).value
         except (x509.ExtensionNotFound, ValueError):
@@ -70,17 +74,21 @@ class Identity:
 
     @property
     def not_before(self) -> datetime:
+        """Start of the validity, UTC."""
         return self.certificate.not_valid_before_utc
 
     @property
     def not_after(self) -> datetime:
+        """End of the validity, UTC. An MSP does not judge it; filters of peers and ordering nodes do."""
         return self.certificate.not_valid_after_utc
 
     @cached_property
     def client_id(self) -> str:
+        """The id that chaincode sees, `x509::subject::issuer` with RFC 4514 names (pkg/cid/cid.go of the chaincode shim)."""
         return f"x509::{_name(self.certificate.subject)}::{_name(self.certificate.issuer)}"
 
     def verify(self, message: bytes, signature: bytes) -> bool:
+        """Whether this identity signed the message."""
         try:
             return crypto.verify(self.public_key, message, signature)
         except MalformedError:
@@ -92,6 +100,7 @@ def _name(name: x509.Name) -> str:
 
 
 def serialize_identity(msp_id: str, certificate_pem: bytes) -> bytes:
+    """Return msp.SerializedIdentity bytes: the creator or endorser field of everything that is signed."""
     return identities_pb2.SerializedIdentity(mspid=msp_id, id_bytes=certificate_pem).SerializeToString()
 
 

@@ -69,6 +69,7 @@ class Msp:
 
     @classmethod
     def from_config(cls, config: msp_config_pb2.FabricMSPConfig) -> Msp:
+        """Make an MSP from its configuration. Raises ConfigError for certificates or lists that cannot be used."""
         try:
             return cls(config)
         except MalformedError as error:
@@ -175,12 +176,14 @@ class Msp:
         return roles[0]
 
     def role(self, identity: Identity) -> Role | None:
+        """The role that the identity's node unit gives it, None where units are off. Raises InvalidIdentity."""
         self.validate(identity)
         if self._ous is None:
             return "admin" if identity.certificate in self._admins else None
         return self._role(identity, [identity.certificate, *self._chain(identity.certificate)])
 
     def satisfies(self, identity: Identity, principal: msp_principal_pb2.MSPPrincipal) -> bool:
+        """Whether the identity is what the principal asks for; False for anything malformed (msp/mspimpl.go SatisfiesPrincipal)."""
         try:
             return self._satisfies(identity, principal)
         except (InvalidIdentity, DecodeError, MalformedError):
@@ -225,6 +228,8 @@ class Msp:
 
 
 class MspManager:
+    """The MSPs of one channel (msp/mspmgrimpl.go). Parsed identities and answers are kept, so that repeats are cheap."""
+
     def __init__(self, msps: Iterable[Msp]) -> None:
         self._msps = {msp.msp_id: msp for msp in msps}
         self._identities: OrderedDict[bytes, Identity] = OrderedDict()
@@ -232,15 +237,18 @@ class MspManager:
 
     @property
     def msp_ids(self) -> tuple[str, ...]:
+        """The organisations' MSP ids, sorted."""
         return tuple(sorted(self._msps))
 
     def msp(self, msp_id: str) -> Msp:
+        """The MSP of an organisation. Raises InvalidIdentity for an unknown one."""
         try:
             return self._msps[msp_id]
         except KeyError:
             raise InvalidIdentity(f"MSP {msp_id} is unknown") from None
 
     def deserialize(self, serialized: bytes) -> Identity:
+        """Parse an identity of a known organisation; it is not validated yet. Raises InvalidIdentity."""
         identity = self._identities.get(serialized)
         if identity is None:
             try:
@@ -254,6 +262,7 @@ class MspManager:
         return identity
 
     def validate(self, identity: Identity) -> None:
+        """Check the identity with its organisation's MSP. Raises InvalidIdentity."""
         self.msp(identity.msp_id).validate(identity)
 
     def satisfies(self, identity: Identity, principal: msp_principal_pb2.MSPPrincipal) -> bool:

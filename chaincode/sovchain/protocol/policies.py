@@ -20,18 +20,27 @@ DEPTH_MAX = 100
 
 @dataclass(frozen=True, slots=True)
 class SignedData:
+    """One signature: what was signed, who says to have signed it (serialised), and the signature."""
+
     message: bytes
     identity: bytes
     signature: bytes
 
 
 class Policy(Protocol):
-    def evaluate(self, signed: Sequence[SignedData]) -> None: ...
+    """Something that signatures satisfy or not."""
 
-    def satisfying_organisations(self) -> frozenset[frozenset[str]]: ...
+    def evaluate(self, signed: Sequence[SignedData]) -> None:
+        """Raise PolicyUnsatisfied, with Fabric's text, unless the signatures satisfy the policy."""
+        ...
+
+    def satisfying_organisations(self) -> frozenset[frozenset[str]]:
+        """The minimal sets of MSP ids whose identities can satisfy the policy."""
+        ...
 
 
 def verified_identities(signed: Iterable[SignedData], msps: MspManager) -> list[Identity]:
+    """The distinct identities whose signatures are good, in order; the others are dropped (common/policies/policy.go)."""
     found: dict[tuple[str, str], Identity] = {}
     for entry in signed:
         try:
@@ -46,6 +55,11 @@ def verified_identities(signed: Iterable[SignedData], msps: MspManager) -> list[
 
 
 class SignaturePolicy:
+    """A policy over principals. Evaluation is greedy, without backtracking, as in common/cauthdsl/cauthdsl.go.
+
+    Raises MalformedError for a rule that refers to no principal or is nested too deeply.
+    """
+
     def __init__(self, envelope: policies_pb2.SignaturePolicyEnvelope, msps: MspManager) -> None:
         if envelope.version != 0:
             raise MalformedError(
@@ -60,6 +74,7 @@ class SignaturePolicy:
         self.evaluate_identities(verified_identities(signed, self._msps))
 
     def evaluate_identities(self, identities: Sequence[Identity]) -> None:
+        """Evaluate for identities whose signatures were verified already. Raises PolicyUnsatisfied."""
         if not self._rule(self.envelope.rule, identities, [False] * len(identities)):
             raise PolicyUnsatisfied(UNSATISFIED)
 
@@ -102,6 +117,11 @@ def _check(rule: policies_pb2.SignaturePolicy, identities: int, depth: int = 0) 
 
 
 class ImplicitMetaPolicy:
+    """ANY, ALL or MAJORITY of the sub-policies of the groups below (common/policies/implicitmeta.go).
+
+    A group without the sub-policy (None) counts and is never satisfied.
+    """
+
     def __init__(self, meta: policies_pb2.ImplicitMetaPolicy, children: Sequence[Policy | None], name: str) -> None:
         self._children = children
         count = len(children)
@@ -192,15 +212,20 @@ class _Rejecting:
 
 
 class PolicyManager:
+    """The policies of one channel by path (common/policies/manager.go)."""
+
     def __init__(self, policies: Mapping[str, Policy]) -> None:
         self._policies = dict(policies)
 
     def get(self, path: str) -> Policy:
+        """The policy at an absolute path such as `/Channel/Application/Writers`; a missing one rejects everything, as in Fabric."""
         return self._policies.get(path) or _Rejecting(path)
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """The paths of all policies, sorted."""
         return tuple(sorted(self._policies))
 
     def satisfying_organisations(self, path: str) -> frozenset[frozenset[str]]:
+        """The minimal sets of MSP ids that can satisfy the policy at a path."""
         return self.get(path).satisfying_organisations()

@@ -118,6 +118,8 @@ def parse(text: str) -> policies_pb2.SignaturePolicyEnvelope:
 
 
 def render(envelope: policies_pb2.SignaturePolicyEnvelope) -> str:
+    """Write a policy as text; the inverse of `parse` for policies over roles."""
+
     def principal(index: int) -> str:
         found = envelope.identities[index]
         if found.principal_classification != msp_principal_pb2.MSPPrincipal.ROLE:
