@@ -235,18 +235,22 @@ async def _diagnose(gateway: GatewayAddress) -> str:
                 server_hostname=(gateway.server_name or host.strip("[]")) if context is not None else None,
             )
             try:
-                # With TLS 1.3 a server refuses a missing client certificate only after the handshake.
-                await reader.read(1)
+                first = await reader.read(1)
+            except ConnectionResetError:
+                first = b""
             finally:
                 writer.close()
     except ssl.SSLCertVerificationError as error:
         return {10: "expired", 62: "wrong-name", 64: "wrong-name"}.get(error.verify_code, "untrusted")
     except ssl.SSLError as error:
-        return "client-certificate" if "CERTIFICATE_REQUIRED" in str(error) else "not-tls"
+        asks = "CERTIFICATE_REQUIRED" in str(error) or "ALERT_BAD_CERTIFICATE" in str(error)
+        return "client-certificate" if asks else "not-tls"
     except ConnectionRefusedError:
         return "refused"
     except TimeoutError:
         return "timeout"
     except OSError as error:
         return "unresolved" if isinstance(error, socket.gaierror) else "unreachable"
-    return "failed"
+    # With TLS 1.3 a server refuses a missing client certificate only after the handshake. Go says so in an alert; gRPC's
+    # C core just ends the connection, where a server that is content sends its HTTP/2 settings.
+    return "client-certificate" if context is not None and not first else "failed"
