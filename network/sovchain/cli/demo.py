@@ -65,21 +65,24 @@ class Stage:
     out: Output
     examples: Path
     rows: list[Row] = field(default_factory=list)
+    latest: dict[str, Committed] = field(default_factory=dict)
 
     @asynccontextmanager
     async def office(self, organization: str, channel: str, user: str = "User1") -> AsyncIterator[Sovereign]:
         from sovchain.sovereign import Sovereign
 
         async with self.network.connect(organization, user) as gateway:
-            seen = gateway.network(channel)
-            # What others have done before is to be seen here too: peers of a real network commit at different times.
-            await seen.reached(max((row.block for row in self.rows if row.channel == channel), default=0))
-            yield Sovereign(seen)
+            sovereign = Sovereign(gateway.network(channel))
+            if channel in self.latest:
+                # What the others have done is to be seen here too, and peers commit a block at different moments.
+                await sovereign.reached(self.latest[channel])
+            yield sovereign
 
     def title(self, text: str) -> None:
         self.out.say(f"\n{text}")
 
     def done(self, step: str, channel: str, committed: Committed, outcome: str) -> None:
+        self.latest[channel] = committed
         self.rows.append(Row(step, channel, committed.transaction_id, committed.block_number, outcome))
         self.out.say(f"  {step}: {outcome} (block {committed.block_number})")
 
@@ -103,6 +106,7 @@ async def _admit(stage: Stage, channel: str, file: str, step: str) -> None:
         proposed = await office.propose_admission(organisations)
         voted = await office.vote(proposed.ballot)
     for voter in others:
+        stage.latest[channel] = voted.committed
         async with stage.office(voter, channel, "Admin") as office:
             voted = await office.vote(proposed.ballot)
     names = ", ".join(organisation.name for organisation in organisations)
@@ -113,12 +117,13 @@ async def _enact(stage: Stage, channel: str) -> None:
     first, *others = VOTERS[channel]
     async with stage.office(first, channel, "Admin") as office:
         proposed = await office.propose_law(stage.examples / "laws" / "guiyang-data-sharing.cedar")
-        await office.vote(proposed.ballot)
+        voted = await office.vote(proposed.ballot)
     header = proposed.draft.header
     name = f"{header.law} version {header.version}"
     stage.done(
         "propose the law", channel, proposed.committed, f"{name}, {len(proposed.draft.clauses)} clauses, under vote"
     )
+    stage.latest[channel] = voted.committed
     for voter in others:
         async with stage.office(voter, channel, "Admin") as office:
             voted = await office.vote(proposed.ballot)
@@ -157,8 +162,10 @@ async def _permit(stage: Stage, dataset: str, file: Path) -> None:
     async with stage.office("Finance", "finance") as finance, stage.office("Government", "finance") as government:
         answer = await finance.request(dataset, "credit-assessment", legal_basis="contract")
         stage.answered("Finance asks for credit assessment", "finance", answer, "permit")
+        await government.reached(answer.decided)
         released = await government.release(answer.request)
         stage.done("Government releases", "finance", released.committed, "bytes in Finance's private collection only")
+        await finance.reached(released.committed)
         received = await finance.open(answer.request)
         if received != await asyncio.to_thread(file.read_bytes):
             raise CommandError(

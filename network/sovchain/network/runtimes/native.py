@@ -296,10 +296,13 @@ class NativeRuntime:
             )
 
     async def _endorsed(self, gateway: Gateway, organization: Organization, channel: str, chaincode: str) -> None:
-        """Have a query endorsed, which is not sent for ordering, again and again until the gateway knows endorsers."""
+        """Have a query endorsed by all members, which is not sent for ordering, again and again until they can."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + ANSWER_TIMEOUT_S
-        contract = gateway.network(channel).contract(chaincode)
+        assert self._site is not None
+        members = [member.msp_id for member in self._site.topology.members(channel)]
+        # Whichever member a client names as endorser, this gateway must know its peer and the peer must reach its chaincode.
+        contract = gateway.network(channel).contract(chaincode).with_options(organizations=members)
         while True:
             try:
                 await contract.proposal(_METADATA).endorse()

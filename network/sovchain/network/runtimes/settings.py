@@ -256,7 +256,8 @@ def _gossip(address: str, bootstrap: str) -> Settings:
             "reconcileBatchSize": 10,
             "reconcileSleepInterval": "1m",
             "reconciliationEnabled": True,
-            "skipPullingInvalidTransactionsDuringCommit": False,
+            # The data of an invalid transaction exists nowhere perhaps, and the commit would wait a minute for it.
+            "skipPullingInvalidTransactionsDuringCommit": True,
             "implicitCollectionDisseminationPolicy": {"requiredPeerCount": 0, "maxPeerCount": 1},
         },
         "state": {"enabled": False},
