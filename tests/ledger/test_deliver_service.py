@@ -270,7 +270,7 @@ async def test_events_from_a_block_after_a_transaction_and_of_what_comes(net: Se
     await live.started(net)
     sent = [await net.transact("put", f"e{number}", "1") for number in range(3)]
     await net.transact("put", "x", "1", chaincode="other")
-    bad, code, _ = await net.transact("put", "x", "1", organizations=["Org1MSP"])
+    _, code, _ = await net.transact("put", "x", "1", organizations=["Org1MSP"])
     assert code != 0
     sent.append(await net.transact("put", "e3", "1"))
     expected = [(number, txid, "Put", b"e%d" % index) for index, (txid, _, number) in enumerate(sent)]
