@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError
 
 from sovchain.ledger.access import load_msp
 from sovchain.ledger.broadcast import Broadcaster
-from sovchain.ledger.chaincode_stream import StreamRefusedError
+from sovchain.ledger.chaincode_stream import EXECUTE_TIMEOUT_S, StreamRefusedError
 from sovchain.ledger.channel import LEDGER_FILE, Channel
 from sovchain.ledger.deliver import (
     DELIVER_CONCURRENCY,
@@ -141,6 +141,7 @@ class EmbeddedLedger:
         peers: Sequence[NodeSpec],
         orderers: Sequence[NodeSpec],
         simulate_twice: SimulateTwice = "always",
+        execute_timeout_s: float = EXECUTE_TIMEOUT_S,
     ) -> EmbeddedLedger:
         """Start the servers of all nodes and reopen the channels that the directory holds.
 
@@ -149,6 +150,7 @@ class EmbeddedLedger:
             peers: one peer for each organisation.
             orderers: the ordering nodes. A channel's blocks are signed by the first one whose organisation orders it.
             simulate_twice: see `SimulateTwice`.
+            execute_timeout_s: how long a chaincode may take for one transaction.
 
         Raises:
             AddressInUseError: another process listens on a node's address.
@@ -166,7 +168,7 @@ class EmbeddedLedger:
             broadcaster = Broadcaster(registry)
             events = EventCache()
             for spec in peers:
-                await ledger._start_peer(spec, broadcaster, events)
+                await ledger._start_peer(spec, broadcaster, events, execute_timeout_s)
             for spec in orderers:
                 await ledger._start_orderer(spec, broadcaster)
         except BaseException:
@@ -263,8 +265,11 @@ class EmbeddedLedger:
 
     # Nodes --------------------------------------------------------------------------------------------------------
 
-    async def _start_peer(self, spec: NodeSpec, broadcaster: Broadcaster, events: EventCache) -> None:
-        peer = _peer(spec, self._registry, self._directory / "peers" / spec.msp_id / "packages")
+    async def _start_peer(
+        self, spec: NodeSpec, broadcaster: Broadcaster, events: EventCache, execute_timeout_s: float
+    ) -> None:
+        packages = self._directory / "peers" / spec.msp_id / "packages"
+        peer = _peer(spec, self._registry, packages, execute_timeout_s)
         self._registry.peers[spec.msp_id] = peer
         deliver = Service("protos.Deliver", DELIVER_CONCURRENCY)
         for name, kind in (("Deliver", PEER_BLOCKS), ("DeliverFiltered", PEER_FILTERED_BLOCKS)):
@@ -366,7 +371,7 @@ def _signer(spec: NodeSpec) -> SigningNode:
         raise NodeConfigurationError(spec.host, str(error)) from error
 
 
-def _peer(spec: NodeSpec, registry: Registry, packages: Path) -> Peer:
+def _peer(spec: NodeSpec, registry: Registry, packages: Path, execute_timeout_s: float) -> Peer:
     try:
         identity = serialize_identity(spec.msp_id, spec.certificate_pem)
         parse_identity(identity)
@@ -382,6 +387,7 @@ def _peer(spec: NodeSpec, registry: Registry, packages: Path) -> Peer:
         key=key,
         packages=packages,
         msp=msp,
+        execute_timeout_s=execute_timeout_s,
     )
 
 
