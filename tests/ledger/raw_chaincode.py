@@ -118,7 +118,7 @@ class Stream:
         async for frame in requests:
             message = Kind.FromString(frame)
             key = (message.channel_id, message.txid)
-            if message.type in (Kind.TRANSACTION, Kind.INIT):
+            if message.type in (Kind.TRANSACTION, Kind.INIT):  # a stub stays until its function has an answer
                 task = asyncio.create_task(self._run(key, message))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -137,6 +137,7 @@ class Stream:
         except Refused as error:
             answer = Answer(status=500, message=str(error))
         if answer is not None:
+            del self._stubs[key]
             stub.complete(answer)
 
 

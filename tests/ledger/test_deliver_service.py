@@ -19,7 +19,7 @@ from fabric_protos.common import common_pb2
 from fabric_protos.gateway import gateway_pb2
 from fabric_protos.orderer import ab_pb2
 from fabric_protos.peer import transaction_pb2
-from ledger_world import World
+from ledger_world import World, sign_envelope
 from service_world import CHANNEL, DeliverStream, Services, Tls, failure, host_of, services
 
 from sovchain.protocol.crypto import sign
@@ -205,6 +205,34 @@ async def test_a_filtered_block_tells_codes_and_events_without_payload(net: Serv
         event = action.chaincode_event
         assert (event.chaincode_id, event.event_name, event.payload) == ("cc", "Put", b"")
         assert b"secret value" not in entry.SerializeToString()
+
+
+async def test_a_block_that_cannot_be_filtered_is_a_status_in_its_place(net: Services) -> None:
+    """Anybody who may write can have a transaction ordered that is none; readers of filtered blocks get past it."""
+    creator = net.client()
+    header = common_pb2.ChannelHeader(type=common_pb2.ENDORSER_TRANSACTION, channel_id=CHANNEL, tx_id="odd")
+    signature_header = common_pb2.SignatureHeader(creator=creator.identity, nonce=b"n" * 24)
+    payload = common_pb2.Payload(
+        header=common_pb2.Header(
+            channel_header=header.SerializeToString(), signature_header=signature_header.SerializeToString()
+        ),
+        data=b"\xff\xff",
+    )
+    odd = common_pb2.Envelope(payload=payload.SerializeToString())
+    sign_envelope(odd, creator)
+    channel = net.ledger.channels[CHANNEL]
+    first = channel.height
+    assert (await net.broadcast(odd)).status == OK
+    code, number = await channel.wait_for_commit("odd")
+    assert (code != transaction_pb2.VALID, number) == (True, first)
+    _, _, last = await net.transact("put", "after", "1")
+    stream = net.deliver("DeliverFiltered")
+    await stream.send(net.seek(between(at(first), at(last))))
+    assert (await stream.read()).status == BAD
+    blocks, status = await stream.range()
+    assert ([block.number for block in blocks], status) == ([last], OK)
+    full = net.deliver()
+    assert await numbers(net, full, between(at(first), at(last))) == ([first, last], OK)
 
 
 async def test_the_tls_certificate_hash_binds_a_request_to_its_connection(tmp_path: Path) -> None:

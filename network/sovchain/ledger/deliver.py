@@ -170,7 +170,9 @@ class DeliverHandler:
         try:
             return self._kind.block(channel, block, seek)
         except BlockUnreadableError as error:
-            raise _Refused(common_pb2.BAD_REQUEST, str(error)) from error
+            # As deliverevents.go has it, this status takes the block's place and the range goes on.
+            _log.info("block not shown", kind=self._kind.name, reason=str(error))
+            return self._kind.status(common_pb2.BAD_REQUEST)
 
 
 class _Session:
