@@ -217,7 +217,7 @@ async def test_requests_that_are_none(net: Services) -> None:
     assert refused.text == "prepared transaction must be signed"
 
 
-@pytest.mark.parametrize("status", [400, 404, 499, 500, 503])
+@pytest.mark.parametrize("status", [0, 199, 400, 404, 499, 500, 503])
 async def test_a_chaincodes_error_keeps_its_status_and_text(net: Services, status: int) -> None:
     _, signed = net.proposal("fail", str(status), "not today")
     refused = await failure(net.evaluate(signed))

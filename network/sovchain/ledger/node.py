@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import ipaddress
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +42,7 @@ from sovchain.ledger.registry import Registry, SimulateTwice
 from sovchain.ledger.rpcstatus import StatusError
 from sovchain.ledger.service import Context, Service
 from sovchain.ledger.storage import LedgerStore
-from sovchain.ledger.tls import SERVER_OPTIONS, server_credentials
+from sovchain.ledger.tls import SERVER_OPTIONS, check_server_tls, server_credentials
 from sovchain.protocol.channelconfig import ChannelBundle
 from sovchain.protocol.crypto import load_private_key
 from sovchain.protocol.errors import ProtocolError
@@ -49,6 +50,7 @@ from sovchain.protocol.identity import parse_identity, serialize_identity
 
 BROADCAST_CONCURRENCY: Final = 2_500
 CHAINCODE_STREAMS: Final = 1_000
+_PORT: Final = re.compile(r"[0-9]{1,5}")
 _log = structlog.get_logger("sovchain.ledger.node")
 
 
@@ -303,11 +305,14 @@ class EmbeddedLedger:
     async def _serve(self, spec: NodeSpec, services: Iterable[Service]) -> None:
         server = grpc.aio.server(options=SERVER_OPTIONS)
         server.add_generic_rpc_handlers(tuple(service.handler() for service in services))
+        client_roots = spec.tls_root_pems if spec.client_auth else None
+        try:
+            check_server_tls(spec.tls_certificate_pem, spec.tls_private_key_pem, client_root_pems=client_roots)
+        except ValueError as error:
+            raise NodeConfigurationError(spec.host, str(error)) from error
         try:
             credentials = server_credentials(
-                spec.tls_certificate_pem,
-                spec.tls_private_key_pem,
-                client_root_pems=spec.tls_root_pems if spec.client_auth else None,
+                spec.tls_certificate_pem, spec.tls_private_key_pem, client_root_pems=client_roots
             )
             port = server.add_secure_port(spec.listen, credentials)
         except RuntimeError as error:
@@ -352,8 +357,8 @@ def _check_specs(peers: Sequence[NodeSpec], orderers: Sequence[NodeSpec]) -> Non
             raise NodeConfigurationError(spec.host, "two nodes have this host name")
         hosts.add(spec.host)
         address, separator, port = spec.listen.rpartition(":")
-        if not separator or not address or not port.isdigit() or int(port) > 65535:
-            raise NodeConfigurationError(spec.host, f"listen address {spec.listen!r} is not address:port")
+        if not separator or not address or not _PORT.fullmatch(port) or int(port) > 65535:
+            raise NodeConfigurationError(spec.host, f"listen address {spec.listen[:80]!r} is not address:port")
     for spec in peers:
         if spec.msp_id in organisations:
             raise NodeConfigurationError(
