@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 from dataclasses import dataclass
 
 import pytest
 from fabric_protos.common import common_pb2, ledger_pb2
 from fabric_protos.peer import events_pb2, transaction_pb2
 
-from sovchain.client import DeliverForbidden, DeliverNotFound, Gateway, Profile
+from sovchain.client import DeliverForbidden, DeliverNotFound, Gateway
 from sovchain.client import Network as Channel
 from sovchain.client.transaction import code_name
 from sovchain.protocol.blocks import check_data_hash, header_hash, transactions_filter
 from sovchain.protocol.transactions import parse_envelope_header
 from sovchain.testing.conformance.chaincode import Probe
 from sovchain.testing.conformance.topology import NARROW, WIDE
-from sovchain.testing.conformance.world import CATCH_UP_S, ConformanceNetwork
+from sovchain.testing.conformance.world import CATCH_UP_S, ConformanceNetwork, foreign_profile
 
 
 @dataclass(frozen=True)
@@ -139,26 +138,13 @@ class BlockConformance:
     ) -> None:
         """common/deliver/acl.go: Gamma's client at Alpha's peer does not satisfy the channel's Readers."""
         async with conformance_network.open(), conformance_network.attach() as network:
-            profile = Profile.load(network.profile("Alpha"))
-            stranger = network.identity("Gamma")
-            foreign = Profile.from_mapping(_with_msp(network.profile("Alpha").read_text(), stranger.msp_id))
-            assert foreign.msp_id != profile.msp_id
+            foreign, stranger = foreign_profile(network, "Alpha", "Gamma"), network.identity("Gamma")
             async with Gateway.connect(foreign, stranger) as gateway:
                 stream = gateway.network(NARROW).blocks(0, 0, reconnect=False)
                 with pytest.raises(DeliverForbidden) as caught:
                     async with asyncio.timeout(CATCH_UP_S), stream as blocks:
                         await anext(blocks)
                 assert caught.value.status == common_pb2.FORBIDDEN
-
-
-def _with_msp(profile: str, msp_id: str) -> dict[str, object]:
-    """A connection profile as it would be if the organisation's peers were another's."""
-    document: dict[str, object] = json.loads(profile)
-    organizations = document["organizations"]
-    assert isinstance(organizations, dict)
-    for organization in organizations.values():
-        organization["mspid"] = msp_id
-    return document
 
 
 async def _filtered(channel: Channel, number: int) -> events_pb2.FilteredBlock:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pydantic import BaseModel
 
-from sovchain.chaincode import Chaincode, Context, Contract, ContractError, Transient, query, transaction
+from sovchain.chaincode import Chaincode, Context, Contract, ContractError, LedgerError, Transient, query, transaction
 from sovchain.protocol import policydsl
 
 MISSING = "E_MISSING"
 """Code of the refusal for a key that has no value."""
+LEDGER = "E_LEDGER"
+"""Code of the refusal that repeats what the peer said."""
 
 
 class Entry(BaseModel):
@@ -148,7 +152,8 @@ class Probe(Contract):
     async def page_and_put(self, ctx: Context, start: str, end: str, key: str) -> None:
         """Read a page and write, which a peer refuses."""
         await ctx.stub.range_page(start, end, page_size=1)
-        await ctx.stub.put_state(key, b"never")
+        with _repeating_the_peer():
+            await ctx.stub.put_state(key, b"never")
 
     @transaction
     async def count(self, ctx: Context, start: str, end: str, into: str) -> int:
@@ -183,7 +188,8 @@ class Probe(Contract):
     @query
     async def rich(self, ctx: Context, selector: str) -> list[Entry]:
         """Return the results of a rich query."""
-        return [_entry(item.key, item.value) async for item in ctx.stub.rich_query(selector)]
+        with _repeating_the_peer():
+            return [_entry(item.key, item.value) async for item in ctx.stub.rich_query(selector)]
 
     # -- private data ------------------------------------------------------------------------------------------------
 
@@ -195,7 +201,8 @@ class Probe(Contract):
     @query
     async def get_private(self, ctx: Context, collection: str, key: str) -> bytes:
         """Return a private value; refuse with E_MISSING if there is none."""
-        return _there(await ctx.stub.get_private_data(collection, key), key)
+        with _repeating_the_peer():
+            return _there(await ctx.stub.get_private_data(collection, key), key)
 
     @query
     async def private_hash(self, ctx: Context, collection: str, key: str) -> bytes:
@@ -206,6 +213,14 @@ class Probe(Contract):
     async def scan_private(self, ctx: Context, collection: str, start: str, end: str) -> list[Entry]:
         """Return the private keys from `start` to before `end`."""
         return [_entry(item.key, item.value) async for item in ctx.stub.private_range(collection, start, end)]
+
+    @transaction
+    async def scan_private_and_put(self, ctx: Context, collection: str, start: str, end: str, key: str) -> None:
+        """Scan private keys and write, which a peer refuses."""
+        async for _ in ctx.stub.private_range(collection, start, end):
+            pass
+        with _repeating_the_peer():
+            await ctx.stub.put_state(key, b"never")
 
     @transaction
     async def delete_private(self, ctx: Context, collection: str, key: str) -> None:
@@ -248,6 +263,15 @@ class Probe(Contract):
         """Call a function of another chaincode, on this channel if `channel` is empty; return its result."""
         sent = [function.encode(), *(argument.encode() for argument in arguments)]
         return (await ctx.stub.invoke_chaincode(chaincode, sent, channel=channel)).payload
+
+
+@contextmanager
+def _repeating_the_peer() -> Iterator[None]:
+    """Tell the client what the peer answered; by itself a contract keeps that to its log."""
+    try:
+        yield
+    except LedgerError as error:
+        raise ContractError(LEDGER, error.text) from error
 
 
 def _there(value: bytes | None, key: str) -> bytes:

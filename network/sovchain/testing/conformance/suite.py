@@ -3,8 +3,29 @@
 from __future__ import annotations
 
 from sovchain.testing.conformance.blocks import BlockConformance
+from sovchain.testing.conformance.chaincodes import ChaincodeConformance
+from sovchain.testing.conformance.conflicts import ConflictConformance
+from sovchain.testing.conformance.durability import DurabilityConformance, FaultConformance
+from sovchain.testing.conformance.events import EventConformance
+from sovchain.testing.conformance.policies import KeyPolicyConformance, PolicyConformance
+from sovchain.testing.conformance.private_data import PrivateDataConformance
+from sovchain.testing.conformance.queries import QueryConformance
+from sovchain.testing.conformance.refusals import RefusalConformance
 from sovchain.testing.conformance.transactions import TransactionConformance
 
 
-class Conformance(TransactionConformance, BlockConformance):
+class Conformance(
+    TransactionConformance,
+    RefusalConformance,
+    PolicyConformance,
+    KeyPolicyConformance,
+    ConflictConformance,
+    PrivateDataConformance,
+    QueryConformance,
+    EventConformance,
+    BlockConformance,
+    ChaincodeConformance,
+    DurabilityConformance,
+    FaultConformance,
+):
     """Derive a class named `Test…` from it to run all themes; derive from single themes to run these."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
 from sovchain.chaincode import Operation
-from sovchain.client import Contract, Gateway, Submitted
+from sovchain.client import Contract, Gateway, Profile, Submitted
 from sovchain.client import Network as Channel
 from sovchain.network import Network, Topology
 from sovchain.testing.conformance.topology import INNER, NARROW, ORGANIZATIONS, PROBE, WIDE, conformance_topology
@@ -128,3 +129,11 @@ class ConformanceNetwork(HostedNetwork):
                 *(stack.enter_async_context(network.connect(name)) for name in ORGANIZATIONS)
             )
             yield World({name: Member(gateway) for name, gateway in zip(ORGANIZATIONS, gateways, strict=True)})
+
+
+def foreign_profile(network: Network, organization: str, stranger: str) -> Profile:
+    """Return the way to an organisation's peer for a client of another organisation."""
+    document = json.loads(network.profile(organization).read_text())
+    for part in document["organizations"].values():
+        part["mspid"] = network.topology.organization(stranger).msp_id
+    return Profile.from_mapping(document)
