@@ -62,6 +62,7 @@ class HostedNetwork:
         self._wanted = topology
         self._process: subprocess.Popen[bytes] | None = None
         self._rest = b""
+        self._started = False
         self._targets: tuple[str, ...] = ()
 
     def __enter__(self) -> HostedNetwork:
@@ -119,7 +120,7 @@ class HostedNetwork:
                 env=_environment(),
                 start_new_session=True,  # a Ctrl-C is for the tests; the network ends with its input
             )
-        self._rest = b""
+        self._rest, self._started = b"", True
         try:
             self._targets = tuple(self._read(START_TIMEOUT_S)["targets"])
         except HostFailed:
@@ -159,6 +160,11 @@ class HostedNetwork:
         self.stop()
         self._wanted = topology or self._wanted
         self.start()
+
+    @property
+    def left_down(self) -> bool:
+        """Whether this object has brought the network up before, and it does not run now."""
+        return self._started and self._process is None
 
     @property
     def targets(self) -> tuple[str, ...]:

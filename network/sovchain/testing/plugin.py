@@ -135,10 +135,13 @@ def _up(network: HostedNetwork) -> Iterator[HostedNetwork]:
     """Bring a network up for the length of the block; say in one line why that cannot be."""
     from sovchain.testing.hosted import HostFailed
 
+    problem = None
     try:
         network.start()
     except HostFailed as error:
-        pytest.fail(f"the network did not come up on the {network.runtime} runtime: {error}", pytrace=False)
+        problem = str(error)
+    if problem is not None:
+        pytest.fail(f"the network did not come up on the {network.runtime} runtime: {problem}", pytrace=False)
     try:
         yield network
     finally:

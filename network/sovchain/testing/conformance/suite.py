@@ -15,17 +15,20 @@ from sovchain.testing.conformance.transactions import TransactionConformance
 
 
 class Conformance(
-    TransactionConformance,
-    RefusalConformance,
-    PolicyConformance,
-    KeyPolicyConformance,
-    ConflictConformance,
-    PrivateDataConformance,
-    QueryConformance,
-    EventConformance,
-    BlockConformance,
-    ChaincodeConformance,
-    DurabilityConformance,
     FaultConformance,
+    DurabilityConformance,
+    ChaincodeConformance,
+    BlockConformance,
+    EventConformance,
+    QueryConformance,
+    PrivateDataConformance,
+    ConflictConformance,
+    KeyPolicyConformance,
+    PolicyConformance,
+    RefusalConformance,
+    TransactionConformance,
 ):
-    """Derive a class named `Test…` from it to run all themes; derive from single themes to run these."""
+    """Derive a class named `Test…` from it to run all themes; derive from single themes to run these.
+
+    pytest runs the last base first: what ends nodes or the network comes at the end.
+    """

@@ -122,7 +122,13 @@ class ConformanceNetwork(HostedNetwork):
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[World]:
-        """Connect User1 of each organisation for the length of a test. Raises NotUp, ConnectError."""
+        """Connect User1 of each organisation for the length of a test.
+
+        A network that an earlier test failed to bring up again is brought up first. Raises HostFailed, NotUp,
+        ConnectError.
+        """
+        if self.left_down:
+            await asyncio.to_thread(self.start)
         async with AsyncExitStack() as stack:
             network: Network = await stack.enter_async_context(self.attach())
             gateways = await asyncio.gather(
