@@ -143,6 +143,11 @@ class Probe(Contract):
         return [_entry(item.key, item.value) async for item in ctx.stub.range(start, end)]
 
     @query
+    async def keys(self, ctx: Context, start: str, end: str) -> list[str]:
+        """Return the keys from `start` to before `end`, without their values."""
+        return [item.key async for item in ctx.stub.range(start, end)]
+
+    @query
     async def page(self, ctx: Context, start: str, end: str, size: int, bookmark: str) -> Listing:
         """Return one page of a scan."""
         found = await ctx.stub.range_page(start, end, page_size=size, bookmark=bookmark)

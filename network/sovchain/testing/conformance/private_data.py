@@ -1,4 +1,4 @@
-"""Private data in the organisations' implicit collections."""
+"""Private data: the organisations' implicit collections, and collections that a chaincode declares."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from collections.abc import Awaitable
 
 import pytest
 
-from sovchain.client import CommitRejected, EndorseError, EvaluateError, Submitted
+from sovchain.client import CommitRejected, Contract, EndorseError, EvaluateError, Submitted
 from sovchain.testing.conformance.blocks import read_blocks
 from sovchain.testing.conformance.chaincode import LEDGER, MISSING, Probe
+from sovchain.testing.conformance.gaps import not_implemented
+from sovchain.testing.conformance.topology import BRIEF, BRIEF_BLOCKS, PROBE, SHARED
 from sovchain.testing.conformance.world import ConformanceNetwork, World
+from sovchain.testing.faults import NotOffered
 
 SECRET = b"a secret of Alpha alone"
+PULL_S = 90.0
+"""Longer than a peer looks for missing private data before it commits a block without them (60 s)."""
 
 
 async def _keep(world: World, name: str = "key", value: bytes = SECRET) -> Submitted[None]:
@@ -91,13 +96,20 @@ class PrivateDataConformance:
     async def test_a_write_that_the_owner_did_not_endorse_is_a_policy_failure(
         self, conformance_network: ConformanceNetwork
     ) -> None:
-        """core/common/validation/statebased/v20.go CheckCCEPIfNotChecked: the collection's own policy."""
+        """core/common/validation/statebased/v20.go CheckCCEPIfNotChecked: the collection's own policy.
+
+        The owner's peer may take a minute over the block: with Fabric's own settings it looks everywhere for the private
+        data of invalid transactions too (sampleconfig/core.yaml, pullRetryThreshold and
+        skipPullingInvalidTransactionsDuringCommit).
+        """
         async with conformance_network.open() as world:
             await _keep(world)
             others = world.beta.contract().with_options(organizations=["BetaMSP", "GammaMSP"])
             with pytest.raises(CommitRejected) as caught:
                 await others.submit(Probe.delete_private, world.alpha.collection, world.key())
             assert caught.value.code_name == "ENDORSEMENT_POLICY_FAILURE"
+            status = await world.alpha.wide.commit(caught.value.transaction_id).status(timeout_s=PULL_S)
+            assert status.code_name == "ENDORSEMENT_POLICY_FAILURE"
             found = await world.alpha.contract().evaluate(Probe.get_private, world.alpha.collection, world.key())
             assert found == SECRET
 
@@ -151,3 +163,72 @@ class PrivateDataConformance:
                 await world.alpha.contract().evaluate(Probe.get_private, "nothing", world.key())
             assert caught.value.code == LEDGER
             assert "nothing" in str(caught.value)
+
+
+no_collections = not_implemented(
+    runtime="embedded", reason="topologies declare no private data collections", raises=NotOffered
+)
+
+
+def _declared(network: ConformanceNetwork) -> None:
+    """Raise NotOffered unless the chaincode declares the collections that these tests are about."""
+    if not getattr(network.topology.chaincode(PROBE), "collections", ()):
+        raise NotOffered("collections that a chaincode declares", network.runtime)
+
+
+@pytest.mark.asyncio
+class CollectionConformance:
+    """Collections in the definition: `shared` by Alpha and Beta, and `brief`, whose data live for a few blocks.
+
+    core/chaincode/handler.go errorIfCreatorHasNoReadPermission, errorIfCreatorHasNoWritePermission;
+    core/ledger/pvtdatapolicy/btlpolicy.go.
+    """
+
+    @no_collections
+    async def test_the_members_read_what_they_share_and_the_others_its_hash(
+        self, conformance_network: ConformanceNetwork
+    ) -> None:
+        _declared(conformance_network)
+        async with conformance_network.open() as world:
+            await world.submit(Probe.put_private, SHARED, world.key(), SECRET)
+            for member in (world.alpha, world.beta):
+                own = member.contract().with_options(organizations=[member.msp_id])
+                assert await own.evaluate(Probe.get_private, SHARED, world.key()) == SECRET
+            found = await world.gamma.contract().evaluate(Probe.private_hash, SHARED, world.key())
+            assert found == hashlib.sha256(SECRET).digest()
+
+    @no_collections
+    async def test_only_clients_of_members_read(self, conformance_network: ConformanceNetwork) -> None:
+        _declared(conformance_network)
+        async with conformance_network.open() as world:
+            await world.submit(Probe.put_private, SHARED, world.key(), SECRET)
+            with pytest.raises(EvaluateError) as caught:
+                await _at_alpha(world.gamma.contract()).evaluate(Probe.get_private, SHARED, world.key())
+            assert "tx creator does not have read access permission on privatedata" in str(caught.value)
+
+    @no_collections
+    async def test_only_clients_of_members_write(self, conformance_network: ConformanceNetwork) -> None:
+        _declared(conformance_network)
+        async with conformance_network.open() as world:
+            with pytest.raises(EndorseError) as caught:
+                await _at_alpha(world.gamma.contract()).submit(Probe.put_private, SHARED, world.key(), SECRET)
+            said = " ".join(detail.message for detail in caught.value.details)
+            assert "tx creator does not have write access permission on privatedata" in said
+
+    @no_collections
+    async def test_data_are_gone_with_their_hash_when_their_blocks_are_over(
+        self, conformance_network: ConformanceNetwork
+    ) -> None:
+        _declared(conformance_network)
+        async with conformance_network.open() as world:
+            done = await world.submit(Probe.put_private, BRIEF, world.key(), SECRET)
+            assert await world.alpha.contract().evaluate(Probe.get_private, BRIEF, world.key()) == SECRET
+            number = done.block_number
+            while number <= done.block_number + BRIEF_BLOCKS:
+                number = (await world.submit(Probe.put, world.key("other"), b"value")).block_number
+            await _missing(_at_alpha(world.alpha.contract()).evaluate(Probe.get_private, BRIEF, world.key()))
+            await _missing(world.beta.contract().evaluate(Probe.private_hash, BRIEF, world.key()))
+
+
+def _at_alpha(contract: Contract) -> Contract:
+    return contract.with_options(organizations=["AlphaMSP"])

@@ -8,7 +8,7 @@ from sovchain.testing.conformance.conflicts import ConflictConformance
 from sovchain.testing.conformance.durability import DurabilityConformance, FaultConformance
 from sovchain.testing.conformance.events import EventConformance
 from sovchain.testing.conformance.policies import KeyPolicyConformance, PolicyConformance
-from sovchain.testing.conformance.private_data import PrivateDataConformance
+from sovchain.testing.conformance.private_data import CollectionConformance, PrivateDataConformance
 from sovchain.testing.conformance.queries import QueryConformance
 from sovchain.testing.conformance.refusals import RefusalConformance
 from sovchain.testing.conformance.transactions import TransactionConformance
@@ -21,6 +21,7 @@ class Conformance(
     BlockConformance,
     EventConformance,
     QueryConformance,
+    CollectionConformance,
     PrivateDataConformance,
     ConflictConformance,
     KeyPolicyConformance,

@@ -7,6 +7,9 @@ chaincode is deployed under several names:
     strict   wide    all three endorse
     renewed  wide    two of the three; the tests upgrade it
     inner    narrow  both endorse
+
+Where topologies can declare private data collections, `probe` has two: `shared` by Alpha and Beta, whose clients alone
+read and write it, and `brief`, whose data live for `BRIEF_BLOCKS` blocks.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from pydantic import ValidationError
 
 from sovchain.network import Topology, TopologyError
 from sovchain.network.checks import check
+from sovchain.network.topology import ChaincodeSpec
 
 MODULE: Final = "sovchain.testing.conformance.chaincode:chaincode"
 ORGANIZATIONS: Final = ("Alpha", "Beta", "Gamma")
@@ -26,6 +30,10 @@ PROBE: Final = "probe"
 STRICT: Final = "strict"
 RENEWED: Final = "renewed"
 INNER: Final = "inner"
+SHARED: Final = "shared"
+BRIEF: Final = "brief"
+BRIEF_BLOCKS: Final = 2
+"""After how many blocks the data of `brief` are purged."""
 
 _PEERS: Final = ", ".join(f"'{name}MSP.peer'" for name in ORGANIZATIONS)
 TWO_OF_THREE: Final = f"OutOf(2, {_PEERS})"
@@ -59,6 +67,12 @@ def conformance_topology(fabric_version: str = "3.1", consensus: str = "raft") -
             _chaincode(INNER, NARROW, "AND('AlphaMSP.peer', 'BetaMSP.peer')"),
         ],
     }
+    if "collections" in ChaincodeSpec.model_fields:
+        members = ORGANIZATIONS[:2]
+        document["chaincodes"][0]["collections"] = [
+            {"name": SHARED, "members": members, "member_only_read": True, "member_only_write": True},
+            {"name": BRIEF, "members": members, "block_to_live": BRIEF_BLOCKS},
+        ]
     if consensus != "raft":
         document["consensus"] = consensus
     try:
