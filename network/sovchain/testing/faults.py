@@ -22,7 +22,8 @@ class NotOffered(Exception):
 class Faults(Protocol):
     """Ends and starts single nodes.
 
-    A target is the host name of a peer or ordering node as in the topology, or `chaincode NAME`.
+    A target is the host name of a peer or ordering node as in the topology, or a process or container that serves
+    chaincodes: its name begins with `chaincode`, and the rest is for the runtime to say (`chaincode of Alpha`).
     """
 
     def targets(self) -> Sequence[str]:

@@ -12,7 +12,6 @@ import pytest
 from sovchain.client import ConnectError, GatewayError, OutcomeUnknown
 from sovchain.testing.conformance.chaincode import Probe
 from sovchain.testing.conformance.gaps import not_implemented
-from sovchain.testing.conformance.topology import PROBE
 from sovchain.testing.conformance.world import ConformanceNetwork, World
 from sovchain.testing.faults import NotOffered
 
@@ -25,13 +24,17 @@ no_faults = not_implemented(
 
 
 @asynccontextmanager
-async def _down(network: ConformanceNetwork, target: str) -> AsyncIterator[None]:
-    """Kill a node for the length of the block, then start it again."""
-    await asyncio.to_thread(network.kill_node, target)
+async def _down(network: ConformanceNetwork, *targets: str) -> AsyncIterator[None]:
+    """Kill nodes for the length of the block, then start them again."""
+    killed = []
     try:
+        for target in targets:
+            await asyncio.to_thread(network.kill_node, target)
+            killed.append(target)
         yield
     finally:
-        await asyncio.to_thread(network.start_node, target)
+        for target in killed:
+            await asyncio.to_thread(network.start_node, target)
 
 
 @pytest.mark.asyncio
@@ -99,9 +102,12 @@ class FaultConformance:
 
     @no_faults
     async def test_a_chaincode_that_was_killed_works_again(self, conformance_network: ConformanceNetwork) -> None:
+        chaincodes = [target for target in conformance_network.targets if target.startswith("chaincode")]
+        if not chaincodes:
+            raise NotOffered("to kill chaincodes", conformance_network.runtime)
         async with conformance_network.open() as world:
             await world.submit(Probe.put, world.key(), b"kept")
-            async with _down(conformance_network, f"chaincode {PROBE}"):
+            async with _down(conformance_network, *chaincodes):
                 with pytest.raises(GatewayError):
                     await world.alpha.contract().evaluate(Probe.get, world.key())
             await world.eventually(partial(_answers, world, world.key()), "an answer of the chaincode", AGAIN_S)
