@@ -139,9 +139,11 @@ def test_a_channel_marker_without_a_name_is_a_usage_error(tmp_path: Path) -> Non
 
 
 def test_a_runtime_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
-    """With no programs on PATH, no runtime but the embedded one can come up."""
+    """With no programs on PATH nor in the cache, no runtime but the embedded one can come up."""
     test = "def test_it(fabric):\n    pass\n"
-    done = run_pytest(project(tmp_path, test), "--fabric-runtime=native", PATH="", SOVCHAIN_FABRIC_BIN="")
+    done = run_pytest(
+        project(tmp_path, test), "--fabric-runtime=native", PATH="", SOVCHAIN_FABRIC_BIN="", HOME=str(tmp_path)
+    )
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     assert "the network did not come up on the native runtime: " in done.stdout
     assert "Traceback" not in done.stdout

@@ -111,6 +111,33 @@ class NativeRuntime:
         self._chaincodes: list[ChaincodeInstance] = []
         self._orderers: dict[str, _Node] = {}
         self._peers: dict[str, _Node] = {}
+        self._blocks: Mapping[str, bytes] = {}
+
+    @property
+    def faults(self) -> NativeFaults:
+        """See `Runtime.faults`."""
+        return NativeFaults(self)
+
+    @property
+    def processes(self) -> Mapping[str, Supervised]:
+        """Everything that was started, by its name: nodes by their host names, `chaincode of <organisation>`."""
+        nodes = [node.process for node in (*self._peers.values(), *self._orderers.values())]
+        chaincodes = {f"chaincode {instance.name}": instance for instance in self._chaincodes}
+        return {process.name: process for process in nodes} | chaincodes
+
+    async def answers(self, target: str) -> None:
+        """Wait until a node or chaincode process answers. Raises NodeFailed, ChaincodeFailed."""
+        process = self.processes[target]
+        if isinstance(process, ChaincodeInstance):
+            await process.ready()
+            return
+        for name, node in self._orderers.items():
+            if node.process is process:
+                await self._join_orderer(name, self._blocks)
+        for name, node in self._peers.items():
+            if node.process is process:
+                assert self._site is not None
+                await self._join_peer(self._site.topology.organization(name), self._blocks)
 
     def services(self, topology: Topology) -> Sequence[str]:
         """Three ports for each node, then one for each chaincode of each organisation."""
@@ -171,7 +198,7 @@ class NativeRuntime:
         """See `Runtime.start`."""
         self._site, self._material = site, material
         topology = site.topology
-        blocks = dict(zip((channel.name for channel in topology.channels), genesis_blocks, strict=True))
+        self._blocks = blocks = dict(zip((channel.name for channel in topology.channels), genesis_blocks, strict=True))
         _check_space(site)
         self._write_builder(site)
         for orderer in topology.ordering_organizations:
@@ -330,6 +357,26 @@ class NativeRuntime:
         await asyncio.gather(*(node.process.stop() for node in peers.values()))
         await asyncio.gather(*(node.process.stop() for node in orderers.values()))
         await asyncio.gather(*(instance.stop() for instance in chaincodes))
+
+
+class NativeFaults:
+    """A `sovchain.network.runtimes.Faults` over the processes of a native network."""
+
+    def __init__(self, runtime: NativeRuntime) -> None:
+        self._runtime = runtime
+
+    def targets(self) -> Sequence[str]:
+        """See `Faults.targets`."""
+        return list(self._runtime.processes)
+
+    async def kill(self, target: str) -> None:
+        """See `Faults.kill`."""
+        await self._runtime.processes[target].kill()
+
+    async def start(self, target: str) -> None:
+        """See `Faults.start`."""
+        await self._runtime.processes[target].start()
+        await self._runtime.answers(target)
 
 
 _UNAVAILABLE: Final = 14

@@ -61,6 +61,7 @@ class Supervised:
 
     async def start(self) -> None:
         """Start the process and the task that watches it, without waiting until it serves. Raises OSError."""
+        self._stopping = False
         process = await self._spawn()
         self._task = asyncio.create_task(self._watch(process), name=f"watch {self.name}")
 
@@ -76,6 +77,14 @@ class Supervised:
         if self._process is not None:  # the task may have been starting another one
             await self._end(self._process)
         self.pid_path.unlink(missing_ok=True)
+
+    async def kill(self) -> None:
+        """End the process at once (SIGKILL), and keep it down until the next `start`."""
+        self._stopping = True
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+        await self.stop()
 
     @property
     def exit_code(self) -> int | None:

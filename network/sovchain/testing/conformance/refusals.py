@@ -7,7 +7,6 @@ import pytest
 from sovchain.client import EndorseError, EvaluateError, EventsError, Gateway, OutcomeUnknown, SubmitError
 from sovchain.client.errors import CommitStatusError
 from sovchain.testing.conformance.chaincode import MISSING, Probe
-from sovchain.testing.conformance.gaps import not_implemented
 from sovchain.testing.conformance.topology import NARROW, PROBE
 from sovchain.testing.conformance.world import ConformanceNetwork, foreign_profile
 
@@ -100,7 +99,6 @@ class RefusalConformance:
                 await world.gamma.gateway.network("nowhere").contract(PROBE).evaluate("Probe:get", world.key())
             assert caught.value.status == "UNAVAILABLE"
 
-    @not_implemented(runtime="embedded", reason="endorsing on an unknown channel is answered with UNAVAILABLE")
     async def test_submitting_on_a_channel_that_the_peer_does_not_have(
         self, conformance_network: ConformanceNetwork
     ) -> None:
