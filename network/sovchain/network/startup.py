@@ -91,7 +91,7 @@ async def _site(instance: Instance, topology: Topology, name: str, runtime: Runt
     if not set(services) <= kept.keys():
         # A directory that cannot take the topology in says so before ports are looked for.
         instance.compare(topology, name)
-    ports = ports_module.allocate(services, topology.ports.base, kept)
+    ports = ports_module.allocate(services, topology.ports.base, kept, topology.ports.fixed)
     site = Site(instance.directory, topology, ports)
     await runtime.release(site)
     ports_module.check_free(ports)
@@ -110,18 +110,18 @@ async def deploy_chaincodes(
     identifiers = {spec.name: package_id(running.packages[spec.name], spec.label) for spec in chaincodes}
     async with _administrations(running) as members:
         await asyncio.gather(*(
-            install(member, {
+            install(peer, {
                 identifiers[spec.name]: running.packages[spec.name]
                 for spec in chaincodes
                 if any(name in topology.channel(channel).members for channel in spec.channels)
             })
-            for name, member in members.items()
+            for name, peers in members.items() for peer in peers
         ))  # fmt: skip
 
         async def on_channel(spec: ChaincodeSpec, channel: str) -> Deployed:
             policy = signature_application_policy(spec.endorsement_policy)
-            definition = ChaincodeDefinition(spec.name, spec.version, 0, policy)
-            of_channel = [members[name] for name in topology.channel(channel).members]
+            definition = ChaincodeDefinition(spec.name, spec.version, 0, policy, topology.collections(spec.name))
+            of_channel = [members[name][0] for name in topology.channel(channel).members]
             orderers = OrderingNodes(_addresses(running, [part.name for part in topology.orderers(channel)]))
             try:
                 deployed = await deploy(channel, definition, identifiers[spec.name], of_channel, orderers)
@@ -142,24 +142,26 @@ def _addresses(running: Running, names: Sequence[str]) -> list[NodeAddress]:
     addresses = []
     for name in names:
         material = running.material.organization(name)
-        host = material.node().host
-        address = f"{HOST}:{running.site.ports[host]}"
-        addresses.append(NodeAddress(material.msp_id, address, material.tls_root_pem, host))
+        for node in material.organization.all_nodes:
+            address = f"{HOST}:{running.site.ports[node.host]}"
+            addresses.append(NodeAddress(material.msp_id, address, material.tls_root_pem, node.host))
     return addresses
 
 
 @asynccontextmanager
-async def _administrations(running: Running) -> AsyncIterator[dict[str, Administration]]:
-    """A conversation of each organisation's administrator with the organisation's peer, by the organisation's name."""
-    peers: dict[str, Peer] = {}
+async def _administrations(running: Running) -> AsyncIterator[dict[str, list[Administration]]]:
+    """A conversation of each organisation's administrator with each of its peers, by the organisation's name."""
+    peers: dict[str, list[Peer]] = {}
     for organization in running.site.topology.organizations:
         material = running.material.organization(organization.name)
         credential = material.user(organization.administrator.name)
         administrator = Administrator.from_pem(
             organization.msp_id, credential.certificate_pem, credential.private_key_pem
         )
-        peers[organization.name] = Peer(_addresses(running, [organization.name])[0], administrator)
+        peers[organization.name] = [
+            Peer(address, administrator) for address in _addresses(running, [organization.name])
+        ]
     try:
-        yield {name: Administration(peer) for name, peer in peers.items()}
+        yield {name: [Administration(peer) for peer in several] for name, several in peers.items()}
     finally:
-        await asyncio.gather(*(peer.close() for peer in peers.values()))
+        await asyncio.gather(*(peer.close() for several in peers.values() for peer in several))
