@@ -83,6 +83,7 @@ def _supported(topology: Topology) -> None:
         f"it has one peer for each organisation, and {several[0]} has more" if several else "",
         "it keeps no state in CouchDB" if topology.state_database == "couchdb" else "",
         f"it starts no Fabric CA, which {authorities[0]} asks for" if authorities else "",
+        "one node orders, and blocks of a BFT channel need a quorum" if topology.consensus == "bft" else "",
     ]
     reason = next(filter(None, reasons), None)
     if reason is not None:
