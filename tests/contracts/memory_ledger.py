@@ -52,7 +52,9 @@ ORGANISATIONS = {
 
 
 @cache
-def creator(name: str, unit: str = "client", role: str | None = "", clearance: str | None = "") -> bytes:
+def creator(
+    name: str, unit: str = "client", role: str | None = "", clearance: str | None = "", user: str = ""
+) -> bytes:
     """A serialized identity. Role and clearance are the registered ones unless given; None leaves the attribute out."""
     entry = ORGANISATIONS.get(name)
     claims = {
@@ -60,7 +62,7 @@ def creator(name: str, unit: str = "client", role: str | None = "", clearance: s
         "clearance": (entry.clearance if entry else "general") if clearance == "" else clearance,
     }
     key = ec.generate_private_key(ec.SECP256R1())
-    user = "Admin" if unit == "admin" else "User1"
+    user = user or ("Admin" if unit == "admin" else "User1")
     subject = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit),

@@ -14,14 +14,17 @@ from pathlib import Path
 import pytest
 from fabric_protos.common import common_pb2
 from ledger_world import CHAINCODE, World
+from service_world import CHANNEL, services
+from services_crash_child import LETTERS
 
 from sovchain.ledger.channel import Channel
 from sovchain.protocol.blocks import block_commit_hash, transactions_filter
 from sovchain.protocol.channelconfig import ChannelBundle
 from sovchain.protocol.commit import validate_block
+from sovchain.protocol.crypto import sha256
 
 CHILD = Path(__file__).with_name("ledger_crash_child.py")
-COLLECTION = "_implicit_org_Org1MSP"
+SERVICES = Path(__file__).with_name("services_crash_child.py")
 VALID = 0
 
 
@@ -33,15 +36,17 @@ class Crashes:
     directory: Path
     credentials: Path
     announced: list[tuple[str, int, int, int]]
+    child: Path = CHILD
 
-    def run(self, *failpoint: str, seconds: float = 0.0) -> None:
-        """Run a child until it dies at a failpoint, or is killed `seconds` after it is ready."""
-        command = [sys.executable, str(CHILD), str(self.directory), str(self.credentials), *failpoint]
+    def run(self, *failpoint: str, seconds: float = 0.0, early: bool = False) -> None:
+        """Run a child until it dies at a failpoint, or is killed `seconds` after it is ready (`early`: after it began)."""
+        command = [sys.executable, str(self.child), str(self.directory), str(self.credentials), *failpoint]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
             assert child.stderr is not None
             try:
-                assert child.stdout.readline() == "ready\n", child.stderr.read()
+                if not early:
+                    assert child.stdout.readline() == "ready\n", child.stderr.read()
                 if not failpoint:
                     time.sleep(seconds)
                     child.kill()
@@ -50,12 +55,17 @@ class Crashes:
                 child.kill()
             assert child.returncode == -9, errors
         for line in output.splitlines(keepends=True):
-            if line.endswith("\n"):
+            if line.endswith("\n") and line != "ready\n":
                 self.announced.append(tuple(json.loads(line)))
+
+    @property
+    def channel(self) -> Path:
+        """Directory of the channel: the child's own, or one below that of a whole ledger."""
+        return self.directory if self.child == CHILD else self.directory / "ledger" / CHANNEL
 
     async def check(self) -> int:
         """Reopen and compare with a replay of the blocks; gives the height."""
-        channel = await self.world.open(self.directory)
+        channel = await self.world.open(self.channel)
         try:
             for transaction_id, code, block, _ in self.announced:
                 assert channel.status(transaction_id) == (code, block)
@@ -94,7 +104,7 @@ def replay(channel: Channel, announced: list[tuple[str, int, int, int]]) -> None
 
 def compare(channel: Channel, state: object, seen: dict[str, tuple[int, int]], private: dict[bytes, bytes]) -> None:
     connection = channel._store.connection
-    for namespace in (CHAINCODE, "_lifecycle", ""):
+    for namespace in (CHAINCODE, "letters", "_lifecycle", ""):
         stored = list(channel._reader.range(namespace, "", ""))
         assert stored == list(state.range(namespace, "", ""))  # type: ignore[attr-defined]
     rows = connection.execute("SELECT id, code, block FROM transactions").fetchall()
@@ -102,12 +112,10 @@ def compare(channel: Channel, state: object, seen: dict[str, tuple[int, int]], p
     hashed = dict(connection.execute("SELECT key_hash, value_hash FROM hashed").fetchall())
     assert hashed == private
     store = channel._private["Org1MSP"]
-    held = store._connection.execute("SELECT key_hash, value, block, tx FROM private_state").fetchall()
-    from sovchain.protocol.crypto import sha256
-
-    assert {row[0]: sha256(row[1]) for row in held} == hashed
-    for key_hash, _, block, tx in held:
-        version = channel._reader.hashed_version(CHAINCODE, COLLECTION, key_hash)
+    held = store._connection.execute("SELECT ns, coll, key_hash, value, block, tx FROM private_state").fetchall()
+    assert {row[2]: sha256(row[3]) for row in held} == hashed
+    for namespace, collection, key_hash, _, block, tx in held:
+        version = channel._reader.hashed_version(namespace, collection, key_hash)
         assert version == (block, tx)
     assert store.missing() == []
 
@@ -128,12 +136,59 @@ def crashes(world: World, tmp_path: Path) -> Crashes:
 def test_killed_at_random_moments_nothing_announced_is_lost(crashes: Crashes) -> None:
     moments = random.Random(20240610)
     height = 2
-    for _ in range(15):
+    for _ in range(6):
         crashes.run(seconds=moments.uniform(0.0, 0.25))
         reached = asyncio.run(crashes.check())
         assert reached >= height
         height = reached
-    assert len(crashes.announced) > 15, "the children must have committed something for this test to mean anything"
+    assert len(crashes.announced) > 6, "the children must have committed something for this test to mean anything"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_killed_hundreds_of_times_also_while_opening_nothing_announced_is_lost(crashes: Crashes) -> None:
+    moments = random.Random(20250711)
+    height = 2
+    for number in range(250):
+        early = number % 3 == 0  # the second after the start has the imports, the opening and the first commits
+        crashes.run(seconds=moments.uniform(0.0, 1.0 if early else 0.3), early=early)
+        if number % 5 == 4:
+            reached = asyncio.run(crashes.check())
+            assert reached >= height
+            height = reached
+    assert len(crashes.announced) > 250
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Crashes:
+    """A whole ledger of one organisation with a chaincode that dials its peer; clients use its services."""
+    world = World(("Org1MSP",))
+
+    async def prepare() -> None:
+        async with services(tmp_path / "net", world) as net:
+            package_id = await net.install(LETTERS)
+            await net.define("letters", package_id, "OR('Org1MSP.peer')")
+
+    asyncio.run(prepare())
+    credentials = tmp_path / "credentials"
+    world.save(credentials)
+    return Crashes(world, tmp_path / "net", credentials, [], SERVICES)
+
+
+@pytest.mark.parametrize(
+    "kills", [2, pytest.param(80, marks=[pytest.mark.long, pytest.mark.timeout(900)])], ids=["few", "many"]
+)
+def test_a_whole_ledger_killed_under_the_traffic_of_clients_keeps_what_they_were_told(
+    whole: Crashes, kills: int
+) -> None:
+    moments = random.Random(42)
+    height = 0
+    for _ in range(kills):
+        whole.run(seconds=moments.uniform(0.05, 0.5))
+        reached = asyncio.run(whole.check())
+        assert reached >= height
+        height = reached
+    assert len(whole.announced) >= kills, "the clients must have been told of commits for this test to mean anything"
 
 
 POINTS = [

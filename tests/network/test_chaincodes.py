@@ -17,16 +17,18 @@ from pathlib import Path
 import pytest
 
 from sovchain.network import ChaincodeFailed, default_topology
-from sovchain.network.runtimes import chaincodes as module
+from sovchain.network.runtimes import chaincodes, processes
 from sovchain.network.runtimes.chaincodes import (
     INSTANCES,
     SHIFT,
     ChaincodeInstance,
     ChaincodeTls,
     build_package,
-    end_orphans,
+    serve_command,
+    serve_environment,
     service_name,
 )
+from sovchain.network.runtimes.processes import end_orphans
 from sovchain.protocol.packages import parse_package
 
 TOPOLOGY = default_topology()
@@ -120,7 +122,7 @@ async def test_an_instance_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 
 async def test_an_instance_that_never_listens_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "READY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(chaincodes, "READY_TIMEOUT_S", 0.2)
     async with started(tmp_path, "import sys; sys.stdin.read()") as child:
         with pytest.raises(ChaincodeFailed, match="did not listen"):
             await child.ready()
@@ -129,7 +131,8 @@ async def test_an_instance_that_never_listens_is_given_up(tmp_path: Path, monkey
 async def test_an_instance_that_does_not_end_by_itself_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "STOP_TIMEOUT_S", 0.2)
+    for module in (chaincodes, processes):
+        monkeypatch.setattr(module, "STOP_TIMEOUT_S", 0.2)
     async with started(tmp_path, DEAF) as child:
         await child.ready()
         pid = int(child.pid_path.read_text())
@@ -187,8 +190,9 @@ async def test_another_process_with_the_number_of_an_instance_is_left_alone(tmp_
 def test_a_package_names_both_instances_and_is_the_same_every_time(tmp_path: Path) -> None:
     tls = ChaincodeTls.create(tmp_path / "tls", datetime.now(UTC))
     spec = TOPOLOGY.chaincode("finance")
-    package = build_package(spec, PORTS, tls)
-    assert build_package(spec, PORTS, ChaincodeTls.create(tmp_path / "tls", datetime.now(UTC))) == package
+    addresses = [f"127.0.0.1:{PORTS[service_name('finance', instance)]}" for instance in INSTANCES]
+    package = build_package(spec, addresses, tls)
+    assert build_package(spec, addresses, ChaincodeTls.create(tmp_path / "tls", datetime.now(UTC))) == package
     parsed = parse_package(package)
     assert (parsed.type, parsed.label) == ("ccaas", "finance_1.0")
     assert parsed.connection is not None
@@ -207,11 +211,11 @@ def test_the_second_instance_has_another_clock_and_hash_seed(tmp_path: Path) -> 
     )
     seen = {}
     for name in INSTANCES:
-        command = module._command(name, Path("config.json"))
+        command = serve_command(Path("config.json"), shift=SHIFT if name == "B" else None)
         assert command.count("sovchain.chaincode") == 1
         command[command.index("sovchain.chaincode")] = "probe"
-        environment = module._environment(name) | {"PYTHONPATH": str(tmp_path)}
-        environment["PYTHONPATH"] += os.pathsep + module._environment(name)["PYTHONPATH"]
+        own = serve_environment({"A": "0", "B": "1"}[name])
+        environment = own | {"PYTHONPATH": str(tmp_path) + os.pathsep + own["PYTHONPATH"]}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         seen[name] = json.loads(done.stdout)
     now = time.time()

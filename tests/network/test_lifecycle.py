@@ -203,13 +203,14 @@ async def nodes(world: World, material: Material) -> AsyncIterator[tuple[list[Ad
 async def bring(world: World, material: Material, definition: ChaincodeDefinition = DEFINITION) -> module.Deployed:
     async with nodes(world, material) as (members, orderers):
         await asyncio.gather(*(install(member, {IDENTIFIER: PACKAGE}) for member in members))
-        return await deploy("finance", definition, IDENTIFIER, members, orderers)
+        return await deploy("finance", definition, dict.fromkeys(members, IDENTIFIER), orderers)
 
 
 async def test_a_new_chaincode_is_installed_approved_by_all_and_committed(material: Material) -> None:
     world = World()
     deployed = await bring(world, material)
-    assert (deployed.sequence, deployed.package_id, len(deployed.transactions)) == (1, IDENTIFIER, 4)
+    assert (deployed.sequence, len(deployed.transactions)) == (1, 4)
+    assert deployed.package_ids == {member.msp_id: IDENTIFIER for member in MEMBERS}
     assert set(world.installed) == set(world.approvals) == {member.msp_id for member in MEMBERS}
     assert world.committed is not None
     assert world.committed.validation_parameter == POLICY

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from fabric_protos.msp import msp_principal_pb2
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pki import Authority, pem
 
 from sovchain.protocol.channelconfig import msp_config
@@ -163,3 +167,35 @@ def test_an_msp_without_usable_roots_is_a_configuration_error() -> None:
     for roots in ([], [pem(CLIENT.certificate)], [b"nothing"]):
         with pytest.raises(ConfigError):
             Msp.from_config(msp_config("OrgMSP", roots, node_ous=False))
+
+
+_FLIPS = st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 7)), min_size=1, max_size=4)
+
+
+@given(flips=_FLIPS, cut=st.none() | st.integers(0, 400))
+@settings(max_examples=400)
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+def test_a_damaged_certificate_is_malformed_or_invalid_and_nothing_else(
+    flips: list[tuple[int, int]], cut: int | None
+) -> None:
+    """Names, keys and extensions are read long after the certificate; what cannot be read must be refused at once."""
+    good = CLIENT.certificate.public_bytes(Encoding.DER)
+    der = bytearray(good)
+    for place, bit in flips:
+        der[place % len(der)] ^= 1 << bit
+    encoded = base64.encodebytes(bytes(der[:cut]))
+    damaged = b"-----BEGIN CERTIFICATE-----\n" + encoded + b"-----END CERTIFICATE-----\n"
+    try:
+        identity = parse_identity(serialize_identity("OrgMSP", damaged))
+    except MalformedError:
+        return
+    assert identity.client_id.startswith("x509::")
+    assert identity.not_before
+    assert identity.not_after
+    assert identity.attributes is not None
+    assert not identity.verify(b"message", b"signature")
+    if bytes(der[:cut]) == good:
+        msp().validate(identity)
+    else:
+        with pytest.raises(InvalidIdentity):
+            msp().validate(identity)

@@ -71,7 +71,9 @@ def configure_lazily() -> None:
 def _configure() -> None:
     import structlog
 
-    structlog.configure_once(
+    if structlog.is_configured():
+        return  # by another logger of this module, or by the chaincode's own code
+    structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -6,7 +6,7 @@ import hashlib
 from typing import Final, TypeAlias
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -16,6 +16,15 @@ from sovchain.protocol.errors import MalformedError
 PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | Ed25519PrivateKey
 PublicKey: TypeAlias = ec.EllipticCurvePublicKey | Ed25519PublicKey
 
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the library raises for a certificate that it cannot read."""
 _PREHASHED: Final = ec.ECDSA(utils.Prehashed(hashes.SHA256()))
 _ORDER: Final = {
     "secp256r1": 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
@@ -79,10 +88,11 @@ def load_private_key(pem: bytes) -> PrivateKey:
     raise MalformedError("the private key is neither ECDSA nor Ed25519")
 
 
-def low_s_certificate(data: bytes) -> x509.Certificate:
-    """Load a PEM or DER certificate and bring its own ECDSA signature to low-S (msp/cert.go sanitizeECDSASignedCert).
+def load_certificate(data: bytes) -> x509.Certificate:
+    """Load a PEM or DER certificate of which every field that is read later can be read.
 
-    Raises MalformedError.
+    The library reads names, key, times and extensions only when they are asked for, and raises then. Go's
+    `x509.ParseCertificate`, and with it a peer, refuses such a certificate at once. Raises MalformedError.
     """
     try:
         certificate = (
@@ -90,9 +100,23 @@ def low_s_certificate(data: bytes) -> x509.Certificate:
             if data.lstrip().startswith(b"-----")
             else x509.load_der_x509_certificate(data)
         )
-        hash_name = certificate.signature_algorithm_oid.dotted_string
-    except ValueError as error:
+        _ = certificate.subject, certificate.issuer, certificate.signature_algorithm_oid, certificate.serial_number
+        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.extensions
+        _ = certificate.public_key()
+        if certificate.serial_number < 0:
+            raise ValueError("x509: negative serial number")
+    except _UNREADABLE as error:
         raise MalformedError("the bytes are not an X.509 certificate") from error
+    return certificate
+
+
+def low_s_certificate(data: bytes) -> x509.Certificate:
+    """Load a PEM or DER certificate and bring its own ECDSA signature to low-S (msp/cert.go sanitizeECDSASignedCert).
+
+    Raises MalformedError.
+    """
+    certificate = load_certificate(data)
+    hash_name = certificate.signature_algorithm_oid.dotted_string
     if not hash_name.startswith("1.2.840.10045.4."):
         return certificate
     # The issuer's curve is not in the certificate; the length of r and s tells P-256 from P-384 well enough,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from sovchain.client._status import failure_of
 from sovchain.client.errors import ConnectError, GatewayClosed, RpcFailure
 from sovchain.client.profile import GatewayAddress, Profile
 
+DIAGNOSIS_S: Final = 3.0
+"""How long a gateway that cannot be used is examined for the reason."""
 KEEPALIVE_MS: Final = 120_000
 """A peer closes connections that ping more often than once a minute (core.yaml, peer.keepalive.minInterval)."""
 GATEWAY: Final = "/gateway.Gateway/"
@@ -41,6 +44,7 @@ class Endpoint:
         self.address = address.address
         self.gateway = address
         self.slots = asyncio.Semaphore(max_in_flight)
+        self.closed = False
         options: list[tuple[str, Any]] = [
             ("grpc.max_send_message_length", max_message_bytes),
             ("grpc.max_receive_message_length", max_message_bytes),
@@ -73,13 +77,27 @@ class Endpoint:
             )
         started = time.monotonic()
         try:
-            async with self.slots:
-                reply: bytes = await stub(request, timeout=timeout_s)
-                return reply
+            async with asyncio.timeout(timeout_s):
+                await self.slots.acquire()
+        except TimeoutError:
+            raise self._failed("DEADLINE_EXCEEDED", "too many calls were under way", started) from None
+        try:
+            if self.closed:
+                raise GatewayClosed
+            reply: bytes = await stub(request, timeout=max(timeout_s - (time.monotonic() - started), 0.001))
+            return reply
         except grpc.aio.AioRpcError as error:
             raise CallFailed(failure_of(error, self.address, time.monotonic() - started)) from None
-        except asyncio.InvalidStateError as error:  # the channel was closed under the call
-            raise GatewayClosed from error
+        except asyncio.CancelledError:
+            if not self.closed or own_task_is_cancelled():
+                raise
+            # gRPC ends the calls of a channel that is closed as if their tasks had been cancelled.
+            raise self._failed("CANCELLED", "the gateway was closed during the call", started) from None
+        finally:
+            self.slots.release()
+
+    def _failed(self, status: str, text: str, started: float) -> CallFailed:
+        return CallFailed(RpcFailure(status, text, (), self.address, time.monotonic() - started))
 
     def open_stream(self, path: str, *, unary_request: bool) -> Any:
         """The multicallable of a stream with serialised messages."""
@@ -93,11 +111,24 @@ class Endpoint:
         """Wait until the connection stands."""
         await self.channel.channel_ready()
 
+    async def close(self) -> None:
+        """End the calls that are under way, and the connection."""
+        self.closed = True
+        await self.channel.close(None)
+
+
+def own_task_is_cancelled() -> bool:
+    """Whether somebody cancelled the running task, as opposed to a gRPC call that it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
 
 class Connection:
     """All gateways of a profile; calls go to one of them, and to the next when it is not available."""
 
     def __init__(self, profile: Profile, *, insecure: bool, max_in_flight: int, max_message_bytes: int) -> None:
+        if max_in_flight < 1:
+            raise ValueError("max_in_flight must be at least 1")
         for address in profile.gateways:
             if address.tls_root_pem is None and not insecure:
                 raise ConnectError(
@@ -156,15 +187,14 @@ class Connection:
         finally:
             for task in waiting:
                 task.cancel()
-        reasons = {}
-        for endpoint in self.endpoints:
-            reasons[endpoint.address] = await _diagnose(endpoint.gateway)
+        words = await asyncio.gather(*(_diagnose(endpoint.gateway) for endpoint in self.endpoints))
+        reasons = {endpoint.address: word for endpoint, word in zip(self.endpoints, words, strict=True)}
         raise _connect_error(reasons, timeout_s)
 
     async def close(self) -> None:
         """Close all connections. Idempotent."""
         self.closed = True
-        await asyncio.gather(*(endpoint.channel.close(None) for endpoint in self.endpoints))
+        await asyncio.gather(*(endpoint.close() for endpoint in self.endpoints))
 
 
 _REMEDIES: Final = {
@@ -176,7 +206,7 @@ _REMEDIES: Final = {
     "wrong-name": "its TLS certificate is for another host: check ssl-target-name-override in the profile",
     "expired": "its TLS certificate has expired: have it renewed",
     "not-tls": "it does not speak TLS: check the profile's url",
-    "client-certificate": "it asks for a TLS client certificate: put one in the profile",
+    "client-certificate": "it asks for a TLS client certificate that it trusts: put one in the profile (tlsCerts)",
     "failed": "the connection fails for a reason that gRPC does not tell",
 }
 
@@ -197,26 +227,30 @@ async def _diagnose(gateway: GatewayAddress) -> str:
         context = ssl.create_default_context(cadata=gateway.tls_root_pem.decode("ascii", "replace"))
         context.set_alpn_protocols(["h2"])
     try:
-        _, writer = await asyncio.wait_for(
-            asyncio.open_connection(
+        async with asyncio.timeout(DIAGNOSIS_S):
+            reader, writer = await asyncio.open_connection(
                 host.strip("[]"),
                 int(port),
                 ssl=context,
-                server_hostname=(gateway.server_name or host) if context is not None else None,
-            ),
-            timeout=3.0,
-        )
+                server_hostname=(gateway.server_name or host.strip("[]")) if context is not None else None,
+            )
+            try:
+                first = await reader.read(1)
+            except ConnectionResetError:
+                first = b""
+            finally:
+                writer.close()
     except ssl.SSLCertVerificationError as error:
         return {10: "expired", 62: "wrong-name", 64: "wrong-name"}.get(error.verify_code, "untrusted")
     except ssl.SSLError as error:
-        return "client-certificate" if "CERTIFICATE_REQUIRED" in str(error) else "not-tls"
+        asks = "CERTIFICATE_REQUIRED" in str(error) or "ALERT_BAD_CERTIFICATE" in str(error)
+        return "client-certificate" if asks else "not-tls"
     except ConnectionRefusedError:
         return "refused"
     except TimeoutError:
         return "timeout"
     except OSError as error:
-        return "unresolved" if error.__class__.__name__ == "gaierror" else "unreachable"
-    except ValueError:
-        return "failed"
-    writer.close()
-    return "failed"
+        return "unresolved" if isinstance(error, socket.gaierror) else "unreachable"
+    # With TLS 1.3 a server refuses a missing client certificate only after the handshake. Go says so in an alert; gRPC's
+    # C core just ends the connection, where a server that is content sends its HTTP/2 settings.
+    return "client-certificate" if context is not None and not first else "failed"

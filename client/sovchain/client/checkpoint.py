@@ -10,6 +10,9 @@ from typing import Protocol, runtime_checkable
 
 from sovchain.client.errors import CheckpointError
 
+FILE_MAX_BYTES = 4096
+"""Most that is read of a checkpoint file; one holds about 110 bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Position:
@@ -50,6 +53,15 @@ class MemoryCheckpointer:
         self._position = position
 
 
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in a folder last: without this a power cut may bring the old file back."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class FileCheckpointer:
     """Keeps a position in a file, replaced as a whole: a crash leaves the old position or the new one.
 
@@ -63,16 +75,17 @@ class FileCheckpointer:
     async def load(self) -> Position | None:
         """Return the position, None if there is no file. Raises CheckpointError for a file that cannot be used."""
         try:
-            document = json.loads(self._path.read_bytes())
+            with self._path.open("rb") as file:
+                document = json.loads(file.read(FILE_MAX_BYTES))
             number = int(document["blockNumber"])
             transaction_id = document.get("transactionId") or ""
         except FileNotFoundError:
             return None
         except OSError as error:
             raise CheckpointError(f"cannot be read ({error.strerror})", source=str(self._path)) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise CheckpointError("holds no position: remove it to start anew", source=str(self._path)) from error
-        if number < 0 or not isinstance(transaction_id, str):
+        if not 0 <= number < 2**64 or not isinstance(transaction_id, str):
             raise CheckpointError("holds no position: remove it to start anew", source=str(self._path))
         return Position(number, transaction_id)
 
@@ -86,5 +99,6 @@ class FileCheckpointer:
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(self._path)
+            _sync_folder(self._path.parent)
         except OSError as error:
             raise CheckpointError(f"cannot be written ({error.strerror})", source=str(self._path)) from error

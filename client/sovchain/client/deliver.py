@@ -19,9 +19,9 @@ from fabric_protos.peer import events_pb2
 from google.protobuf.message import DecodeError
 from grpc.aio import EOF  # type: ignore[attr-defined]  # grpc-stubs does not know it
 
-from sovchain.client._rpc import Endpoint
+from sovchain.client._rpc import Endpoint, own_task_is_cancelled
+from sovchain.client._text import printable
 from sovchain.client.errors import (
-    ConnectError,
     DeliverBadRequest,
     DeliverError,
     DeliverForbidden,
@@ -41,6 +41,9 @@ ATTEMPTS_MAX: Final = 30
 """Attempts in a row without a block after which a stream ends with its error."""
 FOREVER: Final = 2**64 - 1
 
+PASSING: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED, grpc.StatusCode.CANCELLED})
+"""Statuses of a broken stream after which it is worth taking it up again."""
+
 _ERRORS: Final[dict[int, type[DeliverError]]] = {
     common_pb2.BAD_REQUEST: DeliverBadRequest,
     common_pb2.FORBIDDEN: DeliverForbidden,
@@ -59,6 +62,7 @@ class BlockStream(Generic[B]):
     ) -> None:
         self._session = session
         self._path = f"/protos.Deliver/{method}"
+        self._kind = "filtered_block" if method == "DeliverFiltered" else "block"
         self._read = read
         self._next = start
         self._stop = FOREVER if stop is None else stop
@@ -84,7 +88,7 @@ class BlockStream(Generic[B]):
 
         Raises:
             DeliverError: the peer refused or ended the stream; one of its subclasses.
-            ConnectError: no gateway can be reached.
+            GatewayClosed: the gateway was closed.
             UnexpectedReply: what came is not the next block.
         """
         while True:
@@ -93,16 +97,17 @@ class BlockStream(Generic[B]):
                 raise StopAsyncIteration
             try:
                 response = await self._receive()
-            except (DeliverUnavailable, ConnectError):
+                number, block = self._block(response)
+            except DeliverUnavailable:
                 self._drop()
                 self._failures += 1
                 if not self._reconnect or self._failures >= ATTEMPTS_MAX:
                     raise
                 await asyncio.sleep(RECONNECT_PAUSES_S[min(self._failures, len(RECONNECT_PAUSES_S)) - 1])
                 continue
-            number, block = self._read(response)
-            if self._next is not None and number != self._next:
-                raise self._unexpected(f"block {number} instead of block {self._next}")
+            except (DeliverError, UnexpectedReply):
+                self._drop()
+                raise
             self._failures = 0
             self._next = number + 1
             return block
@@ -129,11 +134,18 @@ class BlockStream(Generic[B]):
                 await self._call.write(self._envelope(self._endpoint))
             data = await self._call.read()
         except grpc.aio.AioRpcError as error:
-            raise self._error(
-                DeliverUnavailable, f"the stream broke: {error.code().name} {error.details()}", 0
-            ) from None
-        except asyncio.InvalidStateError as error:
-            raise self._error(DeliverUnavailable, "the stream was ended", 0) from error
+            kind = DeliverUnavailable if error.code() in PASSING else DeliverError
+            text = f"the stream broke: {error.code().name} {printable(error.details() or '')}"
+            raise self._error(kind, text, 0) from None
+        except (asyncio.CancelledError, asyncio.InvalidStateError):
+            if own_task_is_cancelled():
+                self._drop()
+                raise
+            # The call was ended from outside this task: by `aclose`, or with the gateway.
+            self._session.connection.order()
+            if self._closed:
+                raise StopAsyncIteration from None
+            raise self._error(DeliverUnavailable, "the stream was ended", 0) from None
         if data is EOF:
             raise self._error(DeliverUnavailable, "the peer ended the stream", 0)
         try:
@@ -142,11 +154,19 @@ class BlockStream(Generic[B]):
             raise self._unexpected("it is no DeliverResponse") from error
         if response.WhichOneof("Type") == "status":
             if response.status == common_pb2.SUCCESS:
-                self._closed = True
-                raise StopAsyncIteration
+                raise self._unexpected(f"it ended the stream before block {self._next}")
             kind = _ERRORS.get(response.status, DeliverUnavailable)
             raise self._error(kind, f"the peer ended the stream with status {response.status}", response.status)
         return response
+
+    def _block(self, response: events_pb2.DeliverResponse) -> tuple[int, B]:
+        """Number and block of a response. Raises UnexpectedReply unless it is the next block."""
+        if response.WhichOneof("Type") != self._kind:
+            raise self._unexpected(f"{response.WhichOneof('Type') or 'nothing'} instead of a {self._kind}")
+        number, block = self._read(response)
+        if self._next is not None and number != self._next:
+            raise self._unexpected(f"block {number} instead of block {self._next}")
+        return number, block
 
     def _envelope(self, endpoint: Endpoint) -> bytes:
         session = self._session

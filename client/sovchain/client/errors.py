@@ -24,7 +24,7 @@
     ├── UnexpectedReply             a peer's reply is malformed, or not an answer to what was asked
     ├── CommitRejected              ordered, and marked invalid by the peers
     ├── OutcomeUnknown              sent for ordering; whether it committed is not known
-    │   └── CommitStatusError       the peer refused to say
+    │   └── CommitStatusError       the peer refused to say, or its answer is none
     └── CheckpointError             a checkpoint cannot be read or written
 
 A submit ends in one of three ways: it returns (committed), it raises something under which nothing was or will be
@@ -342,7 +342,7 @@ class OutcomeUnknown(FabricError):
 
 
 class CommitStatusError(OutcomeUnknown):
-    """The peer refused to tell the commit status, so that the outcome is unknown. `failure` says why."""
+    """The peer refused to tell the commit status, or sent none, so that the outcome is unknown. `failure` says why."""
 
 
 class CheckpointError(FabricError):

@@ -17,11 +17,11 @@ from fabric_protos.orderer import ab_pb2
 from google.protobuf.message import DecodeError
 from grpc.aio import EOF  # type: ignore[attr-defined]  # grpc-stubs does not know it
 
-from sovchain.client._rpc import GATEWAY, Endpoint
+from sovchain.client._rpc import GATEWAY, Endpoint, own_task_is_cancelled
 from sovchain.client._status import failure_of
 from sovchain.client.checkpoint import Checkpointer, Position
-from sovchain.client.deliver import ATTEMPTS_MAX, RECONNECT_PAUSES_S
-from sovchain.client.errors import EventsError, UnexpectedReply
+from sovchain.client.deliver import ATTEMPTS_MAX, PASSING, RECONNECT_PAUSES_S
+from sovchain.client.errors import EventsError, RpcFailure, UnexpectedReply
 from sovchain.client.transaction import Proposal, Session
 from sovchain.protocol.proposals import Invocation
 
@@ -90,7 +90,10 @@ class ChaincodeEvents:
         """Wait for the next event.
 
         Raises:
-            EventsError, ConnectError: the stream was refused or broke, and is not to be or cannot be taken up again.
+            EventsError: the stream was refused or broke, and is not to be or cannot be taken up again.
+            EvaluateError, ConnectError: the channel's height cannot be asked for, where no start was given.
+            GatewayClosed: the gateway was closed.
+            UnexpectedReply: what came is no event of the chaincode, or one of a block that is past.
             CheckpointError: the checkpoint cannot be moved.
         """
         # The body of the loop has ended for the event that was given last: only now is it done.
@@ -103,14 +106,21 @@ class ChaincodeEvents:
                 await self._begin()
                 data = await self._call.read()
             except grpc.aio.AioRpcError as error:
-                await self._failed(error)
+                await self._failed(self._failure_of(error), passing=error.code() in PASSING)
+                continue
+            except (asyncio.CancelledError, asyncio.InvalidStateError):
+                if own_task_is_cancelled():
+                    self._drop()
+                    raise
+                # The call was ended from outside this task: by `aclose`, or with the gateway.
+                self._session.connection.order()
+                await self._failed(self._failure("CANCELLED", "the stream was ended"), passing=True)
                 continue
             if data is EOF:
-                self._drop()
-                await self._pause()
+                await self._failed(self._failure("UNAVAILABLE", "the peer ended the stream"), passing=True)
                 continue
-            self._failures = 0
             self._ready.extend(self._parse(data))
+            self._failures = 0
         self._given = self._ready.popleft()
         self._position = Position(self._given.block_number, self._given.transaction_id)
         return self._given
@@ -169,27 +179,39 @@ class ChaincodeEvents:
         ).SerializeToString()
 
     def _parse(self, data: bytes) -> list[ChaincodeEvent]:
+        """The events of a reply. Raises UnexpectedReply, and ends the call, for anything but what was asked for."""
+        fault = None
+        response = gateway_pb2.ChaincodeEventsResponse()
         try:
-            response = gateway_pb2.ChaincodeEventsResponse.FromString(data)
-        except DecodeError as error:
-            address = self._endpoint.address if self._endpoint else ""
-            raise UnexpectedReply("events", "it is no ChaincodeEventsResponse", endpoint=address) from error
+            response.ParseFromString(data)
+        except DecodeError:
+            fault = "it is no ChaincodeEventsResponse"
+        else:
+            if self._position is not None and response.block_number < self._position.block_number:
+                fault = f"events of block {response.block_number} after block {self._position.block_number} was reached"
+            elif any(event.chaincode_id != self._chaincode for event in response.events):
+                fault = "events of another chaincode"
+        if fault is not None:
+            self._drop()
+            raise UnexpectedReply("events", fault, endpoint=self._endpoint.address if self._endpoint else "")
         return [
             ChaincodeEvent(response.block_number, event.tx_id, event.chaincode_id, event.event_name, event.payload)
             for event in response.events
         ]
 
-    async def _failed(self, error: grpc.aio.AioRpcError) -> None:
-        """Take the stream up again if that can help. Raises EventsError."""
+    def _failure_of(self, error: grpc.aio.AioRpcError) -> RpcFailure:
+        return failure_of(error, self._endpoint.address if self._endpoint else "", time.monotonic() - self._opened)
+
+    def _failure(self, status: str, text: str) -> RpcFailure:
+        address = self._endpoint.address if self._endpoint else ""
+        return RpcFailure(status, text, (), address, time.monotonic() - self._opened)
+
+    async def _failed(self, failure: RpcFailure, *, passing: bool) -> None:
+        """Wait before the stream is taken up again, if that can help. Raises EventsError."""
         self._drop()
         if self._closed:
-            raise StopAsyncIteration
-        address = self._endpoint.address if self._endpoint else ""
-        passing = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED, grpc.StatusCode.CANCELLED)
-        if not passing or not self._reconnect or self._failures + 1 >= ATTEMPTS_MAX:
-            raise EventsError("events", failure_of(error, address, time.monotonic() - self._opened)) from None
-        await self._pause()
-
-    async def _pause(self) -> None:
+            return
         self._failures += 1
+        if not passing or not self._reconnect or self._failures >= ATTEMPTS_MAX:
+            raise EventsError("events", failure) from None
         await asyncio.sleep(RECONNECT_PAUSES_S[min(self._failures, len(RECONNECT_PAUSES_S)) - 1])

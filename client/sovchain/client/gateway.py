@@ -48,6 +48,7 @@ class Gateway:
             ProfileError: the profile cannot be used.
             CertificateExpired: the identity's certificate is not valid now.
             ConnectError: no gateway can be reached in time, or one cannot be trusted.
+            ValueError: `max_in_flight` is below 1.
         """
         loaded = _profile(profile)
         identity.check_validity()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
 
@@ -74,6 +75,19 @@ class Network:
         except DecodeError as error:
             raise UnexpectedReply("chain info", "it is no BlockchainInfo") from error
         return ChainInfo(info.height, info.currentBlockHash, info.previousBlockHash)
+
+    async def reached(self, block_number: int, *, timeout_s: float = 30.0) -> None:
+        """Wait until the gateway's peer has committed a block, so that what is evaluated then sees it.
+
+        A transaction that another organisation's peer has reported as committed may come later to this one's peer.
+
+        Raises:
+            TimeoutError: it has not within `timeout_s` seconds.
+            DeliverError, ConnectError: the peer's blocks cannot be read.
+        """
+        async with asyncio.timeout(timeout_s), self.filtered_blocks(block_number, block_number) as blocks:
+            async for _ in blocks:
+                return
 
     def blocks(
         self, start: int | None = None, stop: int | None = None, *, reconnect: bool = True

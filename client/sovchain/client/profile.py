@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from sovchain.client.errors import ProfileContentError, ProfileNotFound, ProfileSyntaxError
 
@@ -82,8 +85,9 @@ def _parsed(path: Path) -> Mapping[str, Any]:
     source = str(path)
     try:
         data = path.read_bytes()
-    except OSError as error:
-        raise ProfileNotFound(f"cannot be read ({error.strerror}): check the path", source=source) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ProfileNotFound(f"cannot be read ({why}): check the path", source=source) from error
     if len(data) > PROFILE_MAX_BYTES:
         raise ProfileSyntaxError(f"it has more than {PROFILE_MAX_BYTES} bytes", source=source)
     try:
@@ -103,6 +107,11 @@ def _parsed(path: Path) -> Mapping[str, Any]:
         ) from error
     except RecursionError as error:
         raise ProfileSyntaxError("it is nested too deeply", source=source) from error
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+        # PyYAML lets these out for tagged or dated values that do not parse, json for numbers of over 4300 digits.
+        raise ProfileSyntaxError(
+            f"it holds a value that cannot be read ({type(error).__name__})", source=source
+        ) from error
     if not isinstance(document, Mapping):
         raise ProfileSyntaxError("it is not a mapping", source=source)
     return document
@@ -136,16 +145,16 @@ class _Reader:
     def profile(self) -> Profile:
         organization = self._text("client", "organization")
         peers = self._get("organizations", organization, "peers")
-        if not isinstance(peers, list) or not peers:
-            raise self._wrong(f"organizations.{organization}.peers", "must list at least one peer")
+        if not isinstance(peers, list) or not peers or not all(isinstance(peer, str) and peer for peer in peers):
+            raise self._wrong(f"organizations.{organization}.peers", "must list at least one peer by its name")
         certificate = key = None
         if isinstance(self._get("client").get("tlsCerts"), Mapping):
-            certificate = self._pem("client", "tlsCerts", "client", "cert")
-            key = self._pem("client", "tlsCerts", "client", "key")
+            certificate = self._certificates("client", "tlsCerts", "client", "cert")
+            key = self._key("client", "tlsCerts", "client", "key")
         return Profile(
             organization,
             self._text("organizations", organization, "mspid"),
-            tuple(self._gateway(str(peer)) for peer in peers),
+            tuple(self._gateway(peer) for peer in peers),
             certificate,
             key,
             self._source,
@@ -154,28 +163,54 @@ class _Reader:
     def _gateway(self, name: str) -> GatewayAddress:
         url = self._text("peers", name, "url")
         scheme, _, address = url.partition("://")
-        _, colon, port = address.rpartition(":")
-        if scheme not in ("grpc", "grpcs") or not colon or not port.isdigit():
+        host, _, port = address.rpartition(":")
+        if scheme not in ("grpc", "grpcs") or not host or not _is_port(port):
             raise self._wrong(f"peers.{name}.url", "must be grpcs://host:port or grpc://host:port")
-        root = self._pem("peers", name, "tlsCACerts") if scheme == "grpcs" else None
+        root = self._certificates("peers", name, "tlsCACerts") if scheme == "grpcs" else None
         options = self._get("peers", name).get("grpcOptions") or {}
         if not isinstance(options, Mapping):
             raise self._wrong(f"peers.{name}.grpcOptions", "must be a mapping")
         server_name = options.get("ssl-target-name-override") or options.get("hostnameOverride") or ""
-        return GatewayAddress(name, address, root, str(server_name))
+        if not isinstance(server_name, str):
+            raise self._wrong(f"peers.{name}.grpcOptions.ssl-target-name-override", "must be text")
+        return GatewayAddress(name, address, root, server_name)
 
     def _pem(self, *keys: str) -> bytes:
         """PEM text in place (`pem`, text or a list of texts) or in a file (`path`)."""
         entry = self._get(*keys)
         if isinstance(entry, Mapping) and "pem" in entry:
             pem = entry["pem"]
-            text = "\n".join(map(str, pem)) if isinstance(pem, list) else str(pem)
+            parts = pem if isinstance(pem, list) else [pem]
+            if not all(isinstance(part, str) for part in parts):
+                raise self._wrong(".".join((*keys, "pem")), "must be text or a list of texts")
+            text = "\n".join(parts)
         else:
             path = self._folder / self._text(*keys, "path")
             try:
                 text = path.read_text(encoding="ascii")
-            except (OSError, UnicodeDecodeError) as error:
+            except (OSError, ValueError) as error:
                 raise ProfileNotFound(f"{'.'.join(keys)}: {path} cannot be read", source=self._source) from error
-        if "-----BEGIN" not in text:
+        if "-----BEGIN" not in text or not text.isascii():
             raise self._wrong(".".join(keys), "is not PEM")
         return text.encode()
+
+    def _certificates(self, *keys: str) -> bytes:
+        """PEM that gRPC and ssl will be able to read: both would otherwise fail later and without the field's name."""
+        data = self._pem(*keys)
+        try:
+            x509.load_pem_x509_certificates(data)
+        except ValueError as error:
+            raise self._wrong(".".join(keys), "holds a certificate that cannot be read") from error
+        return data
+
+    def _key(self, *keys: str) -> bytes:
+        data = self._pem(*keys)
+        try:
+            load_pem_private_key(data, None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise self._wrong(".".join(keys), "is not a private key without a password") from error
+        return data
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65_536

@@ -18,6 +18,7 @@ from fabric_protos.gateway import gateway_pb2
 from fabric_protos.peer import proposal_pb2, proposal_response_pb2, transaction_pb2
 from google.protobuf.message import DecodeError
 
+from sovchain.chaincode.errors import ResultError
 from sovchain.client._rpc import CallFailed, Connection, Endpoint
 from sovchain.client.errors import (
     CommitRejected,
@@ -25,6 +26,7 @@ from sovchain.client.errors import (
     ConnectError,
     EndorseError,
     EvaluateError,
+    GatewayClosed,
     GatewayError,
     OutcomeUnknown,
     RpcFailure,
@@ -69,7 +71,9 @@ def _left(step_s: float, end: float | None) -> float:
     return step_s if end is None else max(min(step_s, end - time.monotonic()), 0.001)
 
 
-def _raise(kind: type[GatewayError], call: str, failed: CallFailed, transaction_id: str) -> GatewayError | ConnectError:
+def _public_error(
+    kind: type[GatewayError], call: str, failed: CallFailed, transaction_id: str
+) -> GatewayError | ConnectError:
     """The public error for a failed call: a gateway that cannot be reached is another matter than one that refuses."""
     failure = failed.failure
     if failure.status == "UNAVAILABLE" and not failure.details and "failed to connect" in failure.message:
@@ -169,11 +173,13 @@ class Proposal(Generic[R_co]):
                 "Evaluate", request, _left(session.timeouts.evaluate_s, self._end)
             )
         except CallFailed as failed:
-            raise _raise(EvaluateError, "evaluate", failed, self._id) from None
+            raise _public_error(EvaluateError, "evaluate", failed, self._id) from None
         try:
-            payload = gateway_pb2.EvaluateResponse.FromString(data).result.payload
-            return self._decode(payload)
-        except (DecodeError, ValueError) as error:
+            reply = gateway_pb2.EvaluateResponse.FromString(data)
+            if not reply.HasField("result"):
+                raise self._unexpected("evaluate", "it holds no result", endpoint)
+            return self._decode(reply.result.payload)
+        except (DecodeError, ResultError, ValueError) as error:
             raise self._unexpected("evaluate", f"the result is not of the declared type ({error})", endpoint) from error
 
     async def endorse(self) -> Transaction[R_co]:
@@ -197,14 +203,17 @@ class Proposal(Generic[R_co]):
                 "Endorse", request, _left(session.timeouts.endorse_s, self._end)
             )
         except CallFailed as failed:
-            raise _raise(EndorseError, "endorse", failed, self._id) from None
+            raise _public_error(EndorseError, "endorse", failed, self._id) from None
         try:
             envelope = gateway_pb2.EndorseResponse.FromString(data).prepared_transaction
             parsed = parse_transaction(envelope.SerializeToString())
-            result = self._decode(parsed.response.payload)
-        except (DecodeError, ProtocolError, ValueError) as error:
+        except (DecodeError, ProtocolError) as error:
             raise self._unexpected("endorse", f"the prepared transaction cannot be used ({error})", endpoint) from error
         self._check(envelope, parsed, endpoint)
+        try:
+            result = self._decode(parsed.response.payload)
+        except (DecodeError, ResultError, ValueError) as error:
+            raise self._unexpected("endorse", f"the result is not of the declared type ({error})", endpoint) from error
         envelope.signature = session.identity.sign(envelope.payload)
         return Transaction(session, self._id, envelope, result, self._end)
 
@@ -213,10 +222,9 @@ class Proposal(Generic[R_co]):
         own = parse_signed_proposal(self._signed)
         header = common_pb2.Payload.FromString(envelope.payload).header
         proposal = proposal_pb2.Proposal.FromString(self._bytes)
-        prepared = transaction_pb2.Transaction.FromString(parsed.data).actions[0]
-        action = transaction_pb2.ChaincodeActionPayload.FromString(prepared.payload)
-        signed_over = action.action.proposal_response_payload
-        hashed = proposal_response_pb2.ProposalResponsePayload.FromString(signed_over).proposal_hash
+        if parsed.is_config:
+            raise self._unexpected("endorse", "it prepared a configuration; it was not signed", endpoint)
+        hashed = proposal_response_pb2.ProposalResponsePayload.FromString(parsed.response_payload).proposal_hash
         differs = [
             what
             for what, same in (
@@ -229,6 +237,8 @@ class Proposal(Generic[R_co]):
             )
             if not same
         ]
+        if not parsed.endorsements:
+            raise self._unexpected("endorse", "nobody endorsed the transaction; it was not signed", endpoint)
         if differs:
             text = f"it prepared another transaction than was proposed ({', '.join(differs)}); it was not signed"
             raise self._unexpected("endorse", text, endpoint)
@@ -280,9 +290,17 @@ class Transaction(Generic[R_co]):
         ).SerializeToString()
         pending = PendingCommit(session, self._id, self._result, self._end)
         stop = time.monotonic() + _left(session.timeouts.submit_s, self._end)
+        failure: RpcFailure | None = None
         while True:
             try:
                 await session.connection.call("Submit", request, max(stop - time.monotonic(), 0.001))
+            except GatewayClosed:
+                if failure is None:
+                    raise
+                # Closed between two attempts: the first one may have come through.
+                raise OutcomeUnknown(
+                    self._id, session.channel_id, phase="submit", failure=failure, commit=pending
+                ) from None
             except CallFailed as failed:
                 failure = failed.failure
                 # The same bytes have the same transaction id: a second copy in a block is void, so sending again is safe.
@@ -325,7 +343,7 @@ class Commit:
 
         Raises:
             OutcomeUnknown: the status did not come in time, or no gateway can be reached; ask again.
-            CommitStatusError: the peer refuses to tell.
+            CommitStatusError: the peer refuses to tell, or its reply is no commit status.
         """
         session = self._session
         inner = gateway_pb2.CommitStatusRequest(
@@ -334,11 +352,13 @@ class Commit:
         request = gateway_pb2.SignedCommitStatusRequest(
             request=inner, signature=session.identity.sign(inner)
         ).SerializeToString()
-        stop = time.monotonic() + (session.timeouts.commit_s if timeout_s is None else timeout_s)
+        started = time.monotonic()
+        stop = started + (session.timeouts.commit_s if timeout_s is None else timeout_s)
         while True:
             try:
-                data, _ = await session.connection.call("CommitStatus", request, max(stop - time.monotonic(), 0.001))
-                answer = gateway_pb2.CommitStatusResponse.FromString(data)
+                data, endpoint = await session.connection.call(
+                    "CommitStatus", request, max(stop - time.monotonic(), 0.001)
+                )
             except CallFailed as failed:
                 failure = failed.failure
                 # Asking changes nothing, so a gateway that went away is asked again until the time is up.
@@ -346,15 +366,32 @@ class Commit:
                     await asyncio.sleep(RESEND_PAUSE_S)
                     continue
                 raise self._unknown(failure) from None
-            except DecodeError as error:
-                raise UnexpectedReply("commit status", "it is not a commit status", transaction_id=self._id) from error
-            return CommitStatus(self._id, answer.result, code_name(answer.result), answer.block_number)
+            answer = _commit_status(self._id, data)
+            if answer is None:
+                text = "the reply is not a commit status"
+                raise self._unknown(RpcFailure("UNKNOWN", text, (), endpoint.address, time.monotonic() - started))
+            return answer
 
     def _unknown(self, failure: RpcFailure) -> OutcomeUnknown:
         kind = (
             OutcomeUnknown if failure.status in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED") else CommitStatusError
         )
         return kind(self._id, self.channel_id, phase="commit", failure=failure, commit=self)
+
+
+def _commit_status(transaction_id: str, data: bytes) -> CommitStatus | None:
+    """The status in a reply, None if it holds none.
+
+    An empty message would read as VALID in block 0. That block holds the channel's first configuration alone, which has
+    no transaction id, so no transaction that can be asked for is in it.
+    """
+    try:
+        answer = gateway_pb2.CommitStatusResponse.FromString(data)
+    except DecodeError:
+        return None
+    if answer.block_number == 0:
+        return None
+    return CommitStatus(transaction_id, answer.result, code_name(answer.result), answer.block_number)
 
 
 class PendingCommit(Commit, Generic[R_co]):

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn, ParamSpec, TypeVar
 
 from sovchain.chaincode import ArgumentError, Operation
-from sovchain.client import CommitRejected, Contract, GatewayError, Submitted
+from sovchain.client import CommitRejected, Contract, EndorseError, GatewayError, Submitted
 from sovchain.contracts.core import refusal
 from sovchain.contracts.core.records import Page
 from sovchain.sovereign.errors import ContractRefusal, InvalidInput, LawTextError, NothingToOpen, SovereignError
@@ -45,7 +45,8 @@ class Calls:
             refused(error)
 
     async def submit(self, operation: Operation[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Submitted[R]:
-        """Submit. A transaction that a conflict invalidated has changed nothing and is made again, `ATTEMPTS` times at most.
+        """Submit. A transaction that a conflict invalidated, or on which its endorsers did not agree, has changed nothing
+        and is made again, `ATTEMPTS` times at most.
 
         Raises SovereignError for a refusal, and the client's errors.
         """
@@ -54,6 +55,10 @@ class Calls:
                 return await self._contract.submit(operation, *args, **kwargs)
             except ArgumentError as error:
                 raise invalid_argument(error) from None
+            except EndorseError as error:
+                # Endorsers one block apart give different answers. Nothing was sent for ordering yet.
+                if error.code is not None or error.status != "ABORTED" or attempt == ATTEMPTS:
+                    refused(error)
             except GatewayError as error:
                 refused(error)
             except CommitRejected as error:

@@ -56,6 +56,7 @@ class Sovereign:
     """
 
     def __init__(self, network: Network, chaincode: str | None = None) -> None:
+        self._network = network
         self._calls = Calls(network.contract(chaincode or network.name))
         self._msp_id = network.identity.msp_id
         self._channel = network.name
@@ -69,6 +70,14 @@ class Sovereign:
     def channel(self) -> str:
         """The channel that this object works on."""
         return self._channel
+
+    async def reached(self, committed: Committed, *, timeout_s: float = 30.0) -> None:
+        """Wait until this organisation's peer has a transaction that another organisation has committed.
+
+        Peers commit the same block at different moments. What was told over another way than the ledger, such as the id of
+        a request, can be looked up here only then. Raises TimeoutError after `timeout_s` seconds, and the client's errors.
+        """
+        await self._network.reached(committed.block_number, timeout_s=timeout_s)
 
     # -- registry ------------------------------------------------------------------------------------------------------
 

@@ -21,9 +21,11 @@ audit = typer.Typer(
 Channels = Annotated[list[str] | None, typer.Option("--channel", help="Only this channel. Repeatable.")]
 
 
-def stored_channels(directory: Path, chosen: list[str] | None) -> list[str]:
+def chosen_channels(directory: Path, chosen: list[str] | None) -> list[str]:
     """The channels of a network's directory, or the chosen ones of them. Raises CommandError."""
-    held = sorted(path.parent.name for path in (directory / "ledger").glob("*/ledger.sqlite"))
+    from sovchain.network.stored import stored_channels
+
+    held = stored_channels(directory)
     if not held:
         raise problems.CommandError(
             f"there is no ledger in {directory}",
@@ -38,13 +40,6 @@ def stored_channels(directory: Path, chosen: list[str] | None) -> list[str]:
             f"use one of: {', '.join(held)}",
         )
     return sorted(chosen) if chosen else held
-
-
-def stored_blocks(directory: Path, channel: str) -> Iterator[bytes]:
-    """The blocks of a channel as they are stored, read without the network."""
-    from sovchain.ledger.storage import read_blocks
-
-    return read_blocks(directory / "ledger" / channel / "ledger.sqlite")
 
 
 def file_blocks(path: Path) -> Iterator[bytes]:
@@ -70,12 +65,13 @@ async def verify(
 ) -> int | None:
     """Recompute every receipt, hash, signature, endorsement policy and validation code. Exit code 5 when something is wrong."""
     from sovchain.audit import verify_channel
+    from sovchain.network.stored import stored_blocks
 
     out = Output(as_json=json_output)
     if blocks is not None:
         sources = [(blocks.name, file_blocks(blocks))]
     else:
-        sources = [(name, stored_blocks(directory, name)) for name in stored_channels(directory, channel)]
+        sources = [(name, stored_blocks(directory, name)) for name in chosen_channels(directory, channel)]
     reports = []
     with out.progress("audit") as progress:
         for name, source in sources:
@@ -114,9 +110,10 @@ async def export(
     json_output: Json = False,
 ) -> None:
     """Write a channel's blocks to a file: each block behind its length as a varint, as in Fabric's block files."""
+    from sovchain.network.stored import stored_blocks
     from sovchain.protocol.blocks import frame_block
 
-    stored_channels(directory, [channel])
+    chosen_channels(directory, [channel])
     if output.exists():
         raise problems.CommandError(f"{output} exists", "it would be overwritten", "give another path")
     part = output.with_name(output.name + ".part")

@@ -10,16 +10,17 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sovchain.cli.app import Json, command
-from sovchain.cli.audit_commands import stored_blocks
 from sovchain.cli.law_commands import load_organisations
 from sovchain.cli.output import Output
 from sovchain.cli.problems import EXIT_FINDINGS, EXIT_OK, CommandError
+from sovchain.network.stored import stored_blocks
 
 if TYPE_CHECKING:
     from sovchain.network import Network
@@ -52,7 +53,7 @@ class Row:
     step: str
     channel: str
     transaction_id: str
-    block: int | None
+    block: int
     outcome: str
 
 
@@ -64,18 +65,24 @@ class Stage:
     out: Output
     examples: Path
     rows: list[Row] = field(default_factory=list)
+    latest: dict[str, Committed] = field(default_factory=dict)
 
     @asynccontextmanager
     async def office(self, organization: str, channel: str, user: str = "User1") -> AsyncIterator[Sovereign]:
         from sovchain.sovereign import Sovereign
 
         async with self.network.connect(organization, user) as gateway:
-            yield Sovereign(gateway.network(channel))
+            sovereign = Sovereign(gateway.network(channel))
+            if channel in self.latest:
+                # What the others have done is to be seen here too, and peers commit a block at different moments.
+                await sovereign.reached(self.latest[channel])
+            yield sovereign
 
     def title(self, text: str) -> None:
         self.out.say(f"\n{text}")
 
     def done(self, step: str, channel: str, committed: Committed, outcome: str) -> None:
+        self.latest[channel] = committed
         self.rows.append(Row(step, channel, committed.transaction_id, committed.block_number, outcome))
         self.out.say(f"  {step}: {outcome} (block {committed.block_number})")
 
@@ -99,6 +106,7 @@ async def _admit(stage: Stage, channel: str, file: str, step: str) -> None:
         proposed = await office.propose_admission(organisations)
         voted = await office.vote(proposed.ballot)
     for voter in others:
+        stage.latest[channel] = voted.committed
         async with stage.office(voter, channel, "Admin") as office:
             voted = await office.vote(proposed.ballot)
     names = ", ".join(organisation.name for organisation in organisations)
@@ -109,12 +117,13 @@ async def _enact(stage: Stage, channel: str) -> None:
     first, *others = VOTERS[channel]
     async with stage.office(first, channel, "Admin") as office:
         proposed = await office.propose_law(stage.examples / "laws" / "guiyang-data-sharing.cedar")
-        await office.vote(proposed.ballot)
+        voted = await office.vote(proposed.ballot)
     header = proposed.draft.header
     name = f"{header.law} version {header.version}"
     stage.done(
         "propose the law", channel, proposed.committed, f"{name}, {len(proposed.draft.clauses)} clauses, under vote"
     )
+    stage.latest[channel] = voted.committed
     for voter in others:
         async with stage.office(voter, channel, "Admin") as office:
             voted = await office.vote(proposed.ballot)
@@ -153,8 +162,10 @@ async def _permit(stage: Stage, dataset: str, file: Path) -> None:
     async with stage.office("Finance", "finance") as finance, stage.office("Government", "finance") as government:
         answer = await finance.request(dataset, "credit-assessment", legal_basis="contract")
         stage.answered("Finance asks for credit assessment", "finance", answer, "permit")
+        await government.reached(answer.decided)
         released = await government.release(answer.request)
         stage.done("Government releases", "finance", released.committed, "bytes in Finance's private collection only")
+        await finance.reached(released.committed)
         received = await finance.open(answer.request)
         if received != await asyncio.to_thread(file.read_bytes):
             raise CommandError(
@@ -241,27 +252,36 @@ def _examples() -> Path:
     )
 
 
+class FabricVersion(StrEnum):
+    """The versions of Fabric that a network can be made for."""
+
+    V2_5 = "2.5"
+    V3_1 = "3.1"
+
+
 @command
 async def demo(
     file: Annotated[Path | None, typer.Option(help="A CSV file of yours to share; without it a sample.")] = None,
     directory: Annotated[
         Path | None, typer.Option("--dir", help="Keep the network there; without it nothing stays.")
     ] = None,
-    runtime: Annotated[str, typer.Option(help="What the network runs on: embedded.")] = "embedded",
+    runtime: Annotated[str, typer.Option(help="What the network runs on: embedded or native.")] = "embedded",
+    fabric_version: Annotated[FabricVersion, typer.Option(help="Version of Fabric.")] = FabricVersion.V3_1,
     json_output: Json = False,
 ) -> int:
     """Share a file under law on a network of its own: permit, refusals, audit."""
-    from sovchain.network import Network
+    from sovchain.network import Network, default_topology
     from sovchain.sovereign import read_data_file
 
     out = Output(as_json=json_output)
+    topology = default_topology().model_copy(update={"fabric_version": fabric_version.value})
     examples = _examples()
     chosen = file or examples / "data" / "sme-tax-credit.csv"
     read_data_file(chosen)  # a file that cannot be shared is refused before a network is started
     home = directory or Path(tempfile.mkdtemp(prefix="sovchain-demo-")) / "network"
     try:
         with out.progress("start the network") as progress:
-            context = Network.up(None, runtime, home, progress=progress)
+            context = Network.up(topology, runtime, home, progress=progress)
             network = await context.__aenter__()
         try:
             stage = Stage(network, out, examples)

@@ -24,7 +24,7 @@ START_TIMEOUT_S = 120
 @command
 async def up(
     directory: Directory = DEFAULT_DIRECTORY,
-    runtime: Annotated[str, typer.Option(help="What it runs on: embedded.")] = "embedded",
+    runtime: Annotated[str, typer.Option(help="What it runs on: embedded or native.")] = "embedded",
     topology: Annotated[
         Path | None, typer.Option(help="A topology file; without it the stored or the default one.")
     ] = None,

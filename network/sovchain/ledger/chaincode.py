@@ -31,6 +31,7 @@ CONNECT_METHOD: Final = "/protos.Chaincode/Connect"
 _FIRST_BACKOFF_S: Final = 0.05
 _MAX_BACKOFF_S: Final = 5.0
 _BACKOFF_WHILE_WAITED_FOR_S: Final = 0.25
+_END_TIMEOUT_S: Final = 2.0
 _REASON_CHARACTERS: Final = 300
 
 _log = structlog.get_logger("sovchain.ledger.chaincode")
@@ -209,6 +210,9 @@ class _Instance:
             await asyncio.shield(runner)
             self._failure = "the chaincode ended the stream"
         except (ExecutionError, TimeoutError, StreamRefusedError, grpc.RpcError, grpc.aio.UsageError) as error:
+            if isinstance(error, ExecutionError):
+                # The stream has ended; why, its task says once it is done.
+                await asyncio.wait([runner], timeout=_END_TIMEOUT_S)
             self._note_failure(runner, error)
         finally:
             self._stream = None

@@ -256,6 +256,8 @@ class ChaincodeStream:
             _log.warning("chaincode sent a second request, dropped", chaincode=self.name, transaction_id=message.txid)
             return
         entry = self._contexts.get(key)
+        if entry is not None and entry[1].done():
+            entry = None  # the transaction has ended: nothing that comes now may become part of it
         if message.type == _Message.INVOKE_CHAINCODE:
             if entry is None:
                 self._refuse(message, "could not get valid transaction")

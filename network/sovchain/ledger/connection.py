@@ -13,6 +13,7 @@ from sovchain.ledger.tls import ClientTls
 DEFAULT_DIAL_TIMEOUT_S = 3.0
 _MAX_DIAL_TIMEOUT_S = 300.0
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_PORT = re.compile(r"[0-9]{1,5}")
 _UNIT_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -92,7 +93,7 @@ def _flag(document: Mapping[str, object], entry: str) -> bool:
 
 def _checked_address(entry: str, address: str) -> str:
     host, separator, port = address.rpartition(":")
-    if not separator or not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not separator or not host or not _PORT.fullmatch(port) or not 0 < int(port) < 65536:
         raise ConnectionFileError(entry, "is not host:port")
     return address
 
@@ -118,7 +119,7 @@ def _duration(value: object) -> float:
         raise ConnectionFileError("dial_timeout", "is neither a duration nor nanoseconds")
     try:
         seconds = parse_duration(value) if isinstance(value, str) else cast("float", value) * 1e-9
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ConnectionFileError("dial_timeout", "is not a duration such as 10s") from None
     if not 0 < seconds <= _MAX_DIAL_TIMEOUT_S:
         raise ConnectionFileError("dial_timeout", f"is not between 0 and {_MAX_DIAL_TIMEOUT_S:.0f} s")

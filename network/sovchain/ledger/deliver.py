@@ -170,7 +170,9 @@ class DeliverHandler:
         try:
             return self._kind.block(channel, block, seek)
         except BlockUnreadableError as error:
-            raise _Refused(common_pb2.BAD_REQUEST, str(error)) from error
+            # As deliverevents.go has it, this status takes the block's place and the range goes on.
+            _log.info("block not shown", kind=self._kind.name, reason=str(error))
+            return self._kind.status(common_pb2.BAD_REQUEST)
 
 
 class _Session:
@@ -225,12 +227,16 @@ def _range(channel: Channel, seek: ab_pb2.SeekInfo) -> tuple[int, int | None]:
     if kind == "oldest":
         return start, start
     if kind == "newest":
-        return start, start if seek.start == seek.stop else channel.height - 1
+        newest = channel.height - 1
+        if seek.start == seek.stop:
+            return start, start
+        return start, newest if start <= newest else None
     if kind == "specified":
         if seek.stop.specified.number < start:
             raise _Refused(common_pb2.BAD_REQUEST, "the start is after the stop")
         return start, seek.stop.specified.number
-    return start, None
+    # As deliver.go has it, another stop stands for block 0: what starts later never reaches it.
+    return start, 0 if start == 0 else None
 
 
 def _position(channel: Channel, position: ab_pb2.SeekPosition) -> int | None:

@@ -36,6 +36,11 @@ Layout = frozenset[str]
 _NO_PLAN: Final = "no combination of peers can be derived which satisfy the endorsement policy: "
 
 
+def undefined_chaincode_text(name: str, channel_id: str) -> str:
+    """Return Fabric's text for a chaincode that a channel does not have, or a channel that the peer is not on."""
+    return f"{_NO_PLAN}No metadata was found for chaincode {name} in channel {channel_id}"
+
+
 class NoPlanError(LedgerError):
     """No set of peers satisfies the policies; the text is Fabric's."""
 
@@ -76,8 +81,7 @@ class EndorsementPlanner:
         """
         calls = interest.chaincodes
         definitions = {call.name: self._definition(call.name) for call in calls}
-        available = self._eligible(calls)
-        candidates = [self._candidate(peer) for _, peer in sorted(available.items())]
+        candidates = [self._candidate(peer) for peer in self._eligible(calls)]
         layouts: list[Layout] = [frozenset()]
         for policy in self._policies(calls, definitions):
             satisfying = self._satisfying(policy, candidates)
@@ -87,27 +91,28 @@ class EndorsementPlanner:
         layouts = [layout for layout in layouts if layout]
         if not layouts:
             raise NoPlanError(f"{_NO_PLAN}no principal sets remained after filtering")
+        able = frozenset.intersection(*(frozenset(self.peers_with(call.name)) for call in calls))
+        layouts = [layout for layout in layouts if layout <= able]
+        if not layouts:
+            raise NoPlanError(f"{_NO_PLAN}required chaincodes are not installed on sufficient peers")
         return sorted(layouts, key=lambda layout: (preferred not in layout, len(layout), sorted(layout)))
 
     def _definition(self, name: str) -> ChaincodeDefinition:
         definition = self._registry.definitions.committed(self._channel, self._snapshot, name)
         if definition is None:
-            raise NoPlanError(
-                f"{_NO_PLAN}No metadata was found for chaincode {name} in channel {self._channel.channel_id}"
-            )
+            raise NoPlanError(undefined_chaincode_text(name, self._channel.channel_id))
         return definition
 
-    def _eligible(self, calls: Iterable[proposal_response_pb2.ChaincodeCall]) -> dict[str, Peer]:
-        """Return the peers that can run all chaincodes and are members of all collections that are read."""
-        eligible: dict[str, Peer] | None = None
-        for call in calls:
-            able = self.peers_with(call.name)
-            if call.collection_names and not call.no_private_reads:
-                for collection in call.collection_names:
-                    members = self._members(call.name, collection)
-                    able = {msp_id: peer for msp_id, peer in able.items() if members(self._candidate(peer))}
-            eligible = able if eligible is None else {m: peer for m, peer in eligible.items() if m in able}
-        return eligible or {}
+    def _eligible(self, calls: Iterable[proposal_response_pb2.ChaincodeCall]) -> list[Peer]:
+        """Return the peers of the channel that are members of all collections that are read."""
+        members = [
+            self._members(call.name, collection)
+            for call in calls
+            if not call.no_private_reads
+            for collection in call.collection_names
+        ]
+        peers = self._registry.peers_of(self._channel)
+        return [peer for peer in peers if all(member(self._candidate(peer)) for member in members)]
 
     def _members(self, chaincode: str, collection: str) -> Callable[[Candidate], bool]:
         for config in self._channel.collections(chaincode) or ():

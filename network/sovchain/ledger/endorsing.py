@@ -7,7 +7,7 @@ simulated at least twice, on alternating instances of its chaincode, so that no 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import grpc
@@ -25,6 +25,10 @@ from sovchain.ledger.simulation import ProposalRun, Simulation, SimulationFailed
 _FIRST_FAILED = "failed to endorse transaction, see attached details for more info"
 _NOT_ENOUGH = "failed to collect enough transaction endorsements, see attached details for more info"
 _MISMATCH = "ProposalResponsePayloads do not match"
+TRANSIENT_PROTECTED = (
+    "no endorsers found in the gateway's organization; retry specifying endorsing organization(s) to protect "
+    "transient data"
+)
 
 _log = structlog.get_logger("sovchain.ledger.gateway")
 
@@ -48,6 +52,11 @@ def refusal_of(simulation: Simulation) -> str | None:
     return f"chaincode response {response.status}, {response.message}"
 
 
+def no_peers_text(msp_ids: Iterable[str]) -> str:
+    """Return Fabric's text for organisations that have no peer with the chaincode (registry.go planForOrgs)."""
+    return f"failed to find any endorsing peers for org(s): {', '.join(msp_ids)}"
+
+
 @dataclass
 class EndorsementCollector:
     """Collects the endorsements of one proposal at the gateway of one peer."""
@@ -69,8 +78,7 @@ class EndorsementCollector:
         wanted = list(dict.fromkeys(msp_ids))
         missing = [msp_id for msp_id in wanted if msp_id not in able]
         if missing:
-            text = f"failed to find any endorsing peers for org(s): {', '.join(missing)}"
-            raise StatusError(grpc.StatusCode.UNAVAILABLE, text)
+            raise StatusError(grpc.StatusCode.UNAVAILABLE, no_peers_text(missing))
         if not await self._complete(wanted, able):
             raise StatusError(grpc.StatusCode.ABORTED, _NOT_ENOUGH, self._details)
         return await self._endorse(wanted, able)
@@ -95,11 +103,7 @@ class EndorsementCollector:
         candidates = [self.gateway.msp_id]
         if self.gateway.msp_id not in able:
             if has_transient:
-                raise StatusError(
-                    grpc.StatusCode.FAILED_PRECONDITION,
-                    "no endorsers found in the gateway's organization; retry specifying endorsing organization(s) to "
-                    "protect transient data",
-                )
+                raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, TRANSIENT_PROTECTED)
             layouts = self._plan(_default_interest(self.run.proposal.parsed.chaincode))
             candidates = list(dict.fromkeys(msp_id for layout in layouts for msp_id in sorted(layout)))
         for msp_id in candidates:

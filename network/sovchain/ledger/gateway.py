@@ -20,8 +20,8 @@ from sovchain.ledger.access import AccessDeniedError
 from sovchain.ledger.broadcast import Broadcaster, status_name
 from sovchain.ledger.channel import Channel
 from sovchain.ledger.difference import NonDeterminismError
-from sovchain.ledger.endorsement_plan import EndorsementPlanner
-from sovchain.ledger.endorsing import EndorsementCollector, refusal_of
+from sovchain.ledger.endorsement_plan import EndorsementPlanner, undefined_chaincode_text
+from sovchain.ledger.endorsing import TRANSIENT_PROTECTED, EndorsementCollector, no_peers_text, refusal_of
 from sovchain.ledger.errors import LedgerError, OrderingRefused
 from sovchain.ledger.events import EventCache
 from sovchain.ledger.peer import Peer
@@ -78,6 +78,8 @@ class Gateway:
                 raise StatusError(_Code.UNAVAILABLE, _EVALUATE_FAILED, [detail]) from error
             text = f"evaluate call to endorser returned error: {error}"
             raise StatusError(_Code.FAILED_PRECONDITION, text, [detail]) from error
+        except ChannelNotFoundError as error:
+            raise StatusError(_Code.UNAVAILABLE, _no_config(error.channel_id)) from error
         run = ProposalRun(proposal)
         try:
             simulation = await self._evaluate_on_peers(run, await self._evaluators(run, request))
@@ -138,6 +140,8 @@ class Gateway:
             detail = error_detail(self._peer.address, self._peer.msp_id, str(error))
             text = _ENDORSE_FROM_FAILED if request.endorsing_organizations else _ENDORSE_FAILED
             raise StatusError(_Code.ABORTED, text, [detail]) from error
+        except ChannelNotFoundError as error:
+            raise _no_endorsers(request, error.channel_id) from error
         run = ProposalRun(proposal)
         try:
             channel = _channel(proposal)
@@ -175,13 +179,10 @@ class Gateway:
     def _check(self, signed: proposal_pb2.SignedProposal, prefix: str) -> CheckedProposal:
         """Check a proposal for a channel.
 
-        Raises ProposalRefusedError, StatusError INVALID_ARGUMENT for what is no proposal, and UNAVAILABLE for a channel
-        that the peer is not on.
+        Raises ProposalRefusedError, ChannelNotFoundError, and StatusError INVALID_ARGUMENT for what is no proposal.
         """
         try:
             proposal = check_proposal(signed, self._registry, self._peer.msp_id, self._peer.local)
-        except ChannelNotFoundError as error:
-            raise StatusError(_Code.UNAVAILABLE, _no_config(error.channel_id)) from error
         except ProposalRefusedError:
             _require_decodable(signed, prefix)
             raise
@@ -269,6 +270,22 @@ def _channel(proposal: CheckedProposal) -> Channel:
 
 def _no_config(channel_id: str) -> str:
     return f"failed to get config for channel [{channel_id}]: could not get last config for channel {channel_id}"
+
+
+def _no_endorsers(request: gateway_pb2.EndorseRequest, channel_id: str) -> StatusError:
+    """Return how a gateway refuses to endorse on a channel that it is not on: it finds no peers there.
+
+    Mirrors internal/pkg/gateway/endorse.go planFromFirstEndorser.
+    """
+    if request.endorsing_organizations:
+        return StatusError(_Code.UNAVAILABLE, no_peers_text(request.endorsing_organizations))
+    proposal = proposal_pb2.Proposal.FromString(request.proposed_transaction.proposal_bytes)
+    payload = proposal_pb2.ChaincodeProposalPayload.FromString(proposal.payload)
+    if payload.TransientMap:
+        return StatusError(_Code.FAILED_PRECONDITION, TRANSIENT_PROTECTED)
+    specification = chaincode_pb2.ChaincodeInvocationSpec.FromString(payload.input).chaincode_spec
+    text = undefined_chaincode_text(specification.chaincode_id.name, channel_id)
+    return StatusError(_Code.FAILED_PRECONDITION, text)
 
 
 def _invalid(message: str) -> StatusError:

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import ipaddress
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from google.protobuf.message import DecodeError
 
 from sovchain.ledger.access import load_msp
 from sovchain.ledger.broadcast import Broadcaster
-from sovchain.ledger.chaincode_stream import StreamRefusedError
+from sovchain.ledger.chaincode_stream import EXECUTE_TIMEOUT_S, StreamRefusedError
 from sovchain.ledger.channel import LEDGER_FILE, Channel
 from sovchain.ledger.deliver import (
     DELIVER_CONCURRENCY,
@@ -41,7 +42,7 @@ from sovchain.ledger.registry import Registry, SimulateTwice
 from sovchain.ledger.rpcstatus import StatusError
 from sovchain.ledger.service import Context, Service
 from sovchain.ledger.storage import LedgerStore
-from sovchain.ledger.tls import SERVER_OPTIONS, server_credentials
+from sovchain.ledger.tls import SERVER_OPTIONS, check_server_tls, server_credentials
 from sovchain.protocol.channelconfig import ChannelBundle
 from sovchain.protocol.crypto import load_private_key
 from sovchain.protocol.errors import ProtocolError
@@ -49,6 +50,7 @@ from sovchain.protocol.identity import parse_identity, serialize_identity
 
 BROADCAST_CONCURRENCY: Final = 2_500
 CHAINCODE_STREAMS: Final = 1_000
+_PORT: Final = re.compile(r"[0-9]{1,5}")
 _log = structlog.get_logger("sovchain.ledger.node")
 
 
@@ -141,6 +143,7 @@ class EmbeddedLedger:
         peers: Sequence[NodeSpec],
         orderers: Sequence[NodeSpec],
         simulate_twice: SimulateTwice = "always",
+        execute_timeout_s: float = EXECUTE_TIMEOUT_S,
     ) -> EmbeddedLedger:
         """Start the servers of all nodes and reopen the channels that the directory holds.
 
@@ -149,6 +152,7 @@ class EmbeddedLedger:
             peers: one peer for each organisation.
             orderers: the ordering nodes. A channel's blocks are signed by the first one whose organisation orders it.
             simulate_twice: see `SimulateTwice`.
+            execute_timeout_s: how long a chaincode may take for one transaction.
 
         Raises:
             AddressInUseError: another process listens on a node's address.
@@ -166,7 +170,7 @@ class EmbeddedLedger:
             broadcaster = Broadcaster(registry)
             events = EventCache()
             for spec in peers:
-                await ledger._start_peer(spec, broadcaster, events)
+                await ledger._start_peer(spec, broadcaster, events, execute_timeout_s)
             for spec in orderers:
                 await ledger._start_orderer(spec, broadcaster)
         except BaseException:
@@ -263,8 +267,11 @@ class EmbeddedLedger:
 
     # Nodes --------------------------------------------------------------------------------------------------------
 
-    async def _start_peer(self, spec: NodeSpec, broadcaster: Broadcaster, events: EventCache) -> None:
-        peer = _peer(spec, self._registry, self._directory / "peers" / spec.msp_id / "packages")
+    async def _start_peer(
+        self, spec: NodeSpec, broadcaster: Broadcaster, events: EventCache, execute_timeout_s: float
+    ) -> None:
+        packages = self._directory / "peers" / spec.msp_id / "packages"
+        peer = _peer(spec, self._registry, packages, execute_timeout_s)
         self._registry.peers[spec.msp_id] = peer
         deliver = Service("protos.Deliver", DELIVER_CONCURRENCY)
         for name, kind in (("Deliver", PEER_BLOCKS), ("DeliverFiltered", PEER_FILTERED_BLOCKS)):
@@ -298,11 +305,14 @@ class EmbeddedLedger:
     async def _serve(self, spec: NodeSpec, services: Iterable[Service]) -> None:
         server = grpc.aio.server(options=SERVER_OPTIONS)
         server.add_generic_rpc_handlers(tuple(service.handler() for service in services))
+        client_roots = spec.tls_root_pems if spec.client_auth else None
+        try:
+            check_server_tls(spec.tls_certificate_pem, spec.tls_private_key_pem, client_root_pems=client_roots)
+        except ValueError as error:
+            raise NodeConfigurationError(spec.host, str(error)) from error
         try:
             credentials = server_credentials(
-                spec.tls_certificate_pem,
-                spec.tls_private_key_pem,
-                client_root_pems=spec.tls_root_pems if spec.client_auth else None,
+                spec.tls_certificate_pem, spec.tls_private_key_pem, client_root_pems=client_roots
             )
             port = server.add_secure_port(spec.listen, credentials)
         except RuntimeError as error:
@@ -347,8 +357,8 @@ def _check_specs(peers: Sequence[NodeSpec], orderers: Sequence[NodeSpec]) -> Non
             raise NodeConfigurationError(spec.host, "two nodes have this host name")
         hosts.add(spec.host)
         address, separator, port = spec.listen.rpartition(":")
-        if not separator or not address or not port.isdigit() or int(port) > 65535:
-            raise NodeConfigurationError(spec.host, f"listen address {spec.listen!r} is not address:port")
+        if not separator or not address or not _PORT.fullmatch(port) or int(port) > 65535:
+            raise NodeConfigurationError(spec.host, f"listen address {spec.listen[:80]!r} is not address:port")
     for spec in peers:
         if spec.msp_id in organisations:
             raise NodeConfigurationError(
@@ -366,7 +376,7 @@ def _signer(spec: NodeSpec) -> SigningNode:
         raise NodeConfigurationError(spec.host, str(error)) from error
 
 
-def _peer(spec: NodeSpec, registry: Registry, packages: Path) -> Peer:
+def _peer(spec: NodeSpec, registry: Registry, packages: Path, execute_timeout_s: float) -> Peer:
     try:
         identity = serialize_identity(spec.msp_id, spec.certificate_pem)
         parse_identity(identity)
@@ -382,6 +392,7 @@ def _peer(spec: NodeSpec, registry: Registry, packages: Path) -> Peer:
         key=key,
         packages=packages,
         msp=msp,
+        execute_timeout_s=execute_timeout_s,
     )
 
 

@@ -23,6 +23,7 @@ from sovchain.protocol.errors import ProtocolError
 
 _Response = proposal_response_pb2.Response
 _MAX_UINT64: Final = 2**64 - 1
+_MAX_UINT64_DIGITS: Final = 20
 
 
 class _QueryFailedError(LedgerError):
@@ -72,14 +73,26 @@ def _chain_info(channel: Channel, _argument: bytes) -> bytes:
 
 def _block_by_number(channel: Channel, argument: bytes) -> bytes:
     text = argument.decode("utf-8", "replace")
-    if not (text.isascii() and text.isdigit() and int(text) <= _MAX_UINT64):
-        raise _QueryFailedError(f'Failed to parse block number with error parsing "{text[:40]}": invalid syntax')
-    number = int(text)
+    number = _parse_uint(text)
     # The largest number stands for the newest block (common/ledger/blkstorage).
     block = channel.block(channel.height - 1 if number == _MAX_UINT64 else number)
     if block is None:
         raise _QueryFailedError(f"Failed to get block number {number}, error no such block number [{number}] in index")
     return block
+
+
+def _parse_uint(text: str) -> int:
+    """Read a number as Go's strconv.ParseUint does. Raises _QueryFailedError."""
+    reason = "invalid syntax"
+    if text.isascii() and text.isdigit():
+        digits = text.lstrip("0") or "0"
+        # Python refuses to read thousands of digits, so their number is looked at first.
+        if len(digits) <= _MAX_UINT64_DIGITS and int(digits) <= _MAX_UINT64:
+            return int(digits)
+        reason = "value out of range"
+    raise _QueryFailedError(
+        f'Failed to parse block number with error strconv.ParseUint: parsing "{text[:40]}": {reason}'
+    )
 
 
 def _block_by_hash(channel: Channel, argument: bytes) -> bytes:
@@ -177,6 +190,8 @@ async def _join(call: SystemCall) -> _Response:
 
 def _configuration(call: SystemCall, function: str) -> _Response:
     channel_id = call.arguments[1].decode("utf-8", "replace")
+    if function == "GetChannelConfig" and not channel_id:
+        return failure("empty channel name provided")
     channel = call.registry.channel_of(call.peer.msp_id, channel_id)
     try:
         if channel is None:

@@ -16,7 +16,8 @@ General layout:
     logs.py          the network's own log
     startup.py       the steps of bringing a network up
     network.py       `Network`: up, attach, connect, deploy, down
-    runtimes/        what a network runs on: embedded
+    participation.py an ordering node's administration of its channels
+    runtimes/        what a network runs on: the embedded ledger, real Fabric programs
 """
 
 from __future__ import annotations
@@ -29,9 +30,12 @@ from sovchain.network.errors import (
     InstanceError,
     LifecycleError,
     NetworkError,
+    NodeFailed,
     NoFreePorts,
+    NotEnoughSpace,
     NotUp,
     PortInUse,
+    ProgramsMissing,
     RuntimeUnavailable,
     TopologyChanged,
     TopologyError,
@@ -54,8 +58,11 @@ __all__ = [
     "Network",
     "NetworkError",
     "NoFreePorts",
+    "NodeFailed",
+    "NotEnoughSpace",
     "NotUp",
     "PortInUse",
+    "ProgramsMissing",
     "Progress",
     "RuntimeUnavailable",
     "Status",

@@ -13,6 +13,9 @@
         NotUp                  no process runs the network in it
       PortInUse                another program listens on a port of the network
       NoFreePorts              no block of free ports was found
+      ProgramsMissing          Fabric's programs are not on this machine, or are of another version
+      NotEnoughSpace           the disk has too little room for what the nodes reserve at their start
+      NodeFailed               a peer or an ordering node does not start, or does not answer
       ChaincodeFailed          a chaincode instance does not start
       LifecycleError           installing, approving or committing a chaincode failed at a peer or an ordering node
 
@@ -219,8 +222,54 @@ class NoFreePorts(NetworkError):
         self.count = count
 
 
+class ProgramsMissing(NetworkError):
+    """The programs `names` of Fabric `version` were not found; `looked` says what each place holds."""
+
+    def __init__(self, names: Sequence[str], version: str, looked: Mapping[str, str]) -> None:
+        places = "; ".join(f"{place}: {found}" for place, found in looked.items())
+        super().__init__(
+            f"the programs {' and '.join(names)} of Fabric {version} were not found",
+            f"looked in {places}" if places else "there is no place to look in",
+            f"install the release {version} of hyperledger/fabric and name its bin folder in SOVCHAIN_FABRIC_BIN,"
+            " or set fabric_version in the topology to the release that is installed",
+            names=list(names),
+            version=version,
+            looked=dict(looked),
+        )
+        self.names = tuple(names)
+        self.version = version
+        self.looked = dict(looked)
+
+
+class NotEnoughSpace(NetworkError):
+    """The disk of `directory` has `free_bytes`, and the nodes reserve `needed_bytes` at their start."""
+
+    def __init__(self, directory: Path, needed_bytes: int, free_bytes: int) -> None:
+        mib = 1024 * 1024
+        super().__init__(
+            f"the disk of {directory} is too full",
+            f"the nodes reserve {needed_bytes // mib} MiB and {free_bytes // mib} MiB are free",
+            "make room, or choose a directory on another disk",
+            directory=str(directory),
+            needed_bytes=needed_bytes,
+            free_bytes=free_bytes,
+        )
+        self.directory = directory
+        self.needed_bytes = needed_bytes
+        self.free_bytes = free_bytes
+
+
+class NodeFailed(NetworkError):
+    """The peer or ordering node `host` does not start or does not answer; its own words are in `log`."""
+
+    def __init__(self, host: str, what: str, why: str, log: Path) -> None:
+        super().__init__(f"{host} {what}", why, f"read {log}", host=host, log=str(log))
+        self.host = host
+        self.log = log
+
+
 class ChaincodeFailed(NetworkError):
-    """The chaincode `instance` (A or B) does not start; its own words are in `log`."""
+    """The chaincode `instance` does not start; its own words are in `log`."""
 
     def __init__(self, instance: str, why: str, log: Path) -> None:
         super().__init__(
@@ -235,9 +284,9 @@ class ChaincodeFailed(NetworkError):
 
 
 class LifecycleError(NetworkError):
-    """A step of a chaincode's lifecycle failed.
+    """A step of a chaincode's lifecycle, or of joining a node to a channel, failed.
 
-    `step` is one of install, query, approve, readiness, commit, order; `address` and `msp_id` name the node that
+    `step` is one of install, query, approve, readiness, commit, order, list, join, leave; `address` and `msp_id` name the node that
     refused, `status` is its status number (of the chaincode response, of gRPC or of the ordering node), `channel` and
     `chaincode` say what it was about.
     """
@@ -247,8 +296,12 @@ class LifecycleError(NetworkError):
     ) -> None:
         act = {"query": "look up", "readiness": "see agreement on"}.get(step, step)
         on = f" on channel {channel}" if channel else ""
+        if step in ("join", "leave", "list"):
+            what = f"cannot {step} channel {channel}" if channel else f"cannot {step} channels"
+        else:
+            what = f"cannot {act} chaincode {chaincode}{on}" if chaincode else f"cannot {act} chaincodes{on}"
         super().__init__(
-            f"cannot {act} chaincode {chaincode}{on}" if chaincode else f"cannot {act} chaincodes{on}",
+            what,
             f"{msp_id} at {address} answered {status}: {why}",
             "correct the cause and bring the network up again: what is done already is kept",
             step=step,

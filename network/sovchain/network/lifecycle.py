@@ -33,7 +33,7 @@ class Deployed:
 
     Attributes:
         channel, chaincode, version, sequence: the definition that is committed now.
-        package_id: the package that the organisations run.
+        package_ids: the package that each organisation runs, by its MSP id. Packages may differ, the definition not.
         transactions: ids of the transactions that were needed, in order of commitment; empty when all was there
             already.
     """
@@ -42,7 +42,7 @@ class Deployed:
     chaincode: str
     version: str
     sequence: int
-    package_id: str
+    package_ids: Mapping[str, str]
     transactions: tuple[str, ...]
 
 
@@ -198,8 +198,7 @@ async def install(member: Administration, packages: Mapping[str, bytes]) -> None
 async def deploy(
     channel: str,
     definition: ChaincodeDefinition,
-    package: str,
-    members: Sequence[Administration],
+    packages: Mapping[Administration, str],
     orderers: Broadcaster,
 ) -> Deployed:
     """Bring a channel to the state that every member has approved and the channel has committed a definition.
@@ -208,24 +207,27 @@ async def deploy(
         channel: the channel.
         definition: what is to be committed; its sequence is found out: the committed one when nothing differs,
             otherwise the next.
-        package: id of the package that the members run; it is installed on their peers.
-        members: one peer of each organisation of the channel.
+        packages: one peer of each organisation of the channel, and the id of the package that it runs, installed there.
         orderers: the channel's ordering nodes.
 
     Raises:
         LifecycleError: a peer or an ordering node refused a step. What is done already stays, and a repetition goes on.
     """
+    members = list(packages)
     wanted = with_defaults(definition)
     current = await members[0].committed(channel, wanted.name)
     wanted = replace(wanted, sequence=current.sequence if current else 1)
     done = current is not None and _agrees(current, wanted)
     if current is not None and not done:
         wanted = replace(wanted, sequence=current.sequence + 1)
-    approvals = await asyncio.gather(*(_agree(member, channel, wanted, package, orderers) for member in members))
+    approvals = await asyncio.gather(
+        *(_agree(member, channel, wanted, package, orderers) for member, package in packages.items())
+    )
     transactions = [transaction for transaction in approvals if transaction]
     if not done:
         transactions.append(await commit(channel, wanted, members, orderers))
-    return Deployed(channel, wanted.name, wanted.version, wanted.sequence, package, tuple(transactions))
+    identifiers = {member.peer.msp_id: package for member, package in packages.items()}
+    return Deployed(channel, wanted.name, wanted.version, wanted.sequence, identifiers, tuple(transactions))
 
 
 async def _agree(

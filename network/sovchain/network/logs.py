@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,20 @@ def log_level() -> int:
             f"use one of: {', '.join(_LEVELS)}",
         )
     return _LEVELS[word]
+
+
+def rotate_log(path: Path, max_bytes: int = MAX_BYTES) -> None:
+    """Copy a log that has grown beyond `max_bytes` to `<name>.old` and empty it.
+
+    For a log that another process holds open for appending: it goes on at the start of the emptied file. What that
+    process writes between copying and emptying is lost.
+    """
+    try:
+        if path.stat().st_size > max_bytes:
+            shutil.copyfile(path, path.with_name(f"{path.name}.old"))
+            os.truncate(path, 0)
+    except FileNotFoundError:
+        return
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fabric_protos.common import common_pb2
 from fabric_protos.gateway import gateway_pb2
 from fabric_protos.orderer import ab_pb2
-from fabric_protos.peer import proposal_pb2, proposal_response_pb2, transaction_pb2
+from fabric_protos.peer import proposal_pb2, proposal_response_pb2, query_pb2, transaction_pb2
 
 from sovchain.network.errors import LifecycleError
 from sovchain.protocol.crypto import load_private_key, sign
@@ -35,6 +35,12 @@ _RETRY_LAST_S: Final = 1.0
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # A node that is just starting is there within moments; gRPC's own first pause is a second.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    # The deadline of one attempt to connect, however short the pause between two is.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.use_local_subchannel_pool", 1),
 )
 
 
@@ -185,6 +191,23 @@ class Peer:
                 chaincode=chaincode,
             )
         return answer.block_number
+
+    async def channels(self) -> frozenset[str]:
+        """The channels that the peer has joined (core/scc/cscc/configure.go). Raises LifecycleError."""
+        proposal = self.administrator.proposal(Invocation("", "cscc", (b"GetChannels",)))
+        answer = await self.propose("list", "", proposal)
+        found = query_pb2.ChannelQueryResponse.FromString(answer.response.payload)
+        return frozenset(channel.channel_id for channel in found.channels)
+
+    async def join(self, channel: str, genesis_block: bytes) -> None:
+        """Join a channel by its first block (core/scc/cscc/configure.go). Raises LifecycleError."""
+        proposal = self.administrator.proposal(Invocation("", "cscc", (b"JoinChain", genesis_block)))
+        try:
+            await self.propose("join", "", proposal)
+        except LifecycleError as error:
+            raise LifecycleError(
+                "join", error.why, address=error.address, msp_id=error.msp_id, status=error.status, channel=channel
+            ) from None
 
     async def close(self) -> None:
         """Close the connection."""

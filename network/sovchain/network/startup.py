@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 import structlog
 
 from sovchain.network import ports as ports_module
-from sovchain.network.genesis import HOST, genesis_blocks
+from sovchain.network.genesis import genesis_blocks
 from sovchain.network.instance import Instance
 from sovchain.network.lifecycle import Administration, Deployed, deploy, install
 from sovchain.network.material import Material
-from sovchain.network.nodes import Administrator, NodeAddress, OrderingNodes, Peer
+from sovchain.network.nodes import NodeAddress, OrderingNodes
 from sovchain.network.profiles import write_profiles
-from sovchain.network.runtimes import Runtime, Site
+from sovchain.network.runtimes import Packages, Runtime, Site
+from sovchain.network.runtimes.access import administered_peer, node_address
 from sovchain.network.topology import ChaincodeSpec, Topology
 from sovchain.protocol.lifecycle import ChaincodeDefinition, signature_application_policy
 from sovchain.protocol.packages import package_id
@@ -50,7 +51,7 @@ class Running:
 
     site: Site
     material: Material
-    packages: Mapping[str, bytes]
+    packages: Packages
 
 
 async def bring_up(instance: Instance, topology: Topology, name: str, runtime: Runtime, steps: Steps) -> Running:
@@ -107,11 +108,10 @@ async def deploy_chaincodes(
     Raises LifecycleError.
     """
     topology = running.site.topology
-    identifiers = {spec.name: package_id(running.packages[spec.name], spec.label) for spec in chaincodes}
     async with _administrations(running) as members:
         await asyncio.gather(*(
             install(peer, {
-                identifiers[spec.name]: running.packages[spec.name]
+                _package_id(running, name, spec): running.packages[name][spec.name]
                 for spec in chaincodes
                 if any(name in topology.channel(channel).members for channel in spec.channels)
             })
@@ -121,10 +121,12 @@ async def deploy_chaincodes(
         async def on_channel(spec: ChaincodeSpec, channel: str) -> Deployed:
             policy = signature_application_policy(spec.endorsement_policy)
             definition = ChaincodeDefinition(spec.name, spec.version, 0, policy, topology.collections(spec.name))
-            of_channel = [members[name][0] for name in topology.channel(channel).members]
+            of_channel = {
+                members[name][0]: _package_id(running, name, spec) for name in topology.channel(channel).members
+            }
             orderers = OrderingNodes(_addresses(running, [part.name for part in topology.orderers(channel)]))
             try:
-                deployed = await deploy(channel, definition, identifiers[spec.name], of_channel, orderers)
+                deployed = await deploy(channel, definition, of_channel, orderers)
             finally:
                 await orderers.close()
             _log.info("chaincode deployed", channel=channel, chaincode=spec.name, sequence=deployed.sequence)
@@ -137,30 +139,29 @@ async def deploy_chaincodes(
         )
 
 
+def _package_id(running: Running, organization: str, spec: ChaincodeSpec) -> str:
+    return package_id(running.packages[organization][spec.name], spec.label)
+
+
 def _addresses(running: Running, names: Sequence[str]) -> list[NodeAddress]:
     """Addresses of the nodes of these organisations or ordering organisations."""
-    addresses = []
-    for name in names:
-        material = running.material.organization(name)
-        for node in material.organization.all_nodes:
-            address = f"{HOST}:{running.site.ports[node.host]}"
-            addresses.append(NodeAddress(material.msp_id, address, material.tls_root_pem, node.host))
-    return addresses
+    return [
+        node_address(running.site, running.material.organization(name), node.host)
+        for name in names
+        for node in running.material.organization(name).organization.all_nodes
+    ]
 
 
 @asynccontextmanager
 async def _administrations(running: Running) -> AsyncIterator[dict[str, list[Administration]]]:
     """A conversation of each organisation's administrator with each of its peers, by the organisation's name."""
-    peers: dict[str, list[Peer]] = {}
-    for organization in running.site.topology.organizations:
-        material = running.material.organization(organization.name)
-        credential = material.user(organization.administrator.name)
-        administrator = Administrator.from_pem(
-            organization.msp_id, credential.certificate_pem, credential.private_key_pem
-        )
-        peers[organization.name] = [
-            Peer(address, administrator) for address in _addresses(running, [organization.name])
+    peers = {
+        organization.name: [
+            administered_peer(running.site, running.material, organization, node.host)
+            for node in organization.all_nodes
         ]
+        for organization in running.site.topology.organizations
+    }
     try:
         yield {name: [Administration(peer) for peer in several] for name, several in peers.items()}
     finally:

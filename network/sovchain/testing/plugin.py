@@ -1,10 +1,14 @@
 """The pytest plugin that comes with sovchain.
 
-`sovchain_network` is a running default network on the embedded ledger, one for the whole run:
+    fabric               a running network for your tests, with keys or a channel that no other test uses
+    fabric_network       the network itself, one for each run and runtime
+    fabric_topology      override it to test on a topology of your own
+    conformance_network  the network of the conformance tests
+    sovchain_network     directory of a running default network on the embedded ledger
 
-    async def test_waybill(sovchain_network):
-        async with Network.attach(sovchain_network) as network, network.connect("Logistics") as gateway:
-            ...
+Options: `--fabric-runtime`, `--fabric-version`, `--fabric-consensus`. Guide: docs/testing.md.
+
+Every pytest session imports this module, so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -13,9 +17,146 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+from sovchain.testing.variant import Variant, add_options, variants
+
+if TYPE_CHECKING:
+    from sovchain.network import Topology
+    from sovchain.testing.conformance.world import ConformanceNetwork
+    from sovchain.testing.hosted import HostedNetwork
+    from sovchain.testing.isolation import Fabric
+
+_MARKERS = (
+    "fabric_channel(like): the test gets a channel of its own, `fabric.channel`, like this channel of the topology",
+    "fabric_not_implemented(runtime, reason, raises): the test cannot pass on this runtime yet, and fails once it does",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options."""
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers."""
+    for marker in _MARKERS:
+        config.addinivalue_line("markers", marker)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what uses a network once for each combination of the options."""
+    for name, consensus in (("fabric_variant", False), ("conformance_variant", True)):
+        if name in metafunc.fixturenames:
+            chosen = variants(metafunc.config, consensus=consensus)
+            metafunc.parametrize(name, chosen, ids=str, indirect=True, scope="session")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Find out which of the tests that are left want a channel of their own."""
+    if any(item.get_closest_marker("fabric_channel") for item in items):
+        from sovchain.testing.isolation import reserve_channels
+
+        reserve_channels(config, items)
+
+
+@pytest.fixture(scope="session")
+def fabric_variant(request: pytest.FixtureRequest) -> Variant:
+    """What the network of `fabric` runs on."""
+    variant: Variant = request.param
+    return variant
+
+
+@pytest.fixture(scope="session")
+def conformance_variant(request: pytest.FixtureRequest) -> Variant:
+    """What the network of the conformance tests runs on."""
+    variant: Variant = request.param
+    return variant
+
+
+@pytest.fixture(scope="session")
+def fabric_topology() -> Topology | Path | str | None:
+    """The topology of `fabric`: None for the default one. Override it with a topology or the path of a YAML file."""
+    return None
+
+
+@pytest.fixture(scope="session")
+def fabric_network(
+    fabric_variant: Variant,
+    fabric_topology: Topology | Path | str | None,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+) -> Iterator[HostedNetwork]:
+    """A network in a process of its own, for the whole run; each worker of pytest-xdist has its own."""
+    from sovchain.testing.hosted import HostedNetwork
+    from sovchain.testing.isolation import topology_for
+
+    topology = topology_for(fabric_topology, fabric_variant.fabric_version, request.config, str(fabric_variant))
+    directory = tmp_path_factory.mktemp("fabric") / "network"
+    with _up(HostedNetwork(directory, fabric_variant.runtime, topology)) as network:
+        yield network
+
+
+@pytest.fixture
+def fabric(fabric_network: HostedNetwork, request: pytest.FixtureRequest) -> Fabric:
+    """A running network (`sovchain.testing.Fabric`) with a place that no other test uses."""
+    from sovchain.testing.isolation import Fabric, channel_of, namespace_of
+
+    return Fabric(fabric_network, namespace_of(request.node), channel_of(request.node))
+
+
+@pytest.fixture(scope="session")
+def conformance_network(
+    conformance_variant: Variant, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ConformanceNetwork]:
+    """The network of the conformance tests (`sovchain.testing.conformance.ConformanceNetwork`).
+
+    Override it to run them on a network of your own.
+    """
+    from sovchain.testing.conformance.topology import conformance_topology
+    from sovchain.testing.conformance.world import ConformanceNetwork
+
+    assert conformance_variant.fabric_version is not None
+    assert conformance_variant.consensus is not None
+    topology = conformance_topology(conformance_variant.fabric_version, conformance_variant.consensus)
+    directory = tmp_path_factory.mktemp("conformance") / "network"
+    network = ConformanceNetwork(directory, conformance_variant.runtime, topology)
+    with _up(network):
+        yield network
+
+
+@contextmanager
+def _up(network: HostedNetwork) -> Iterator[HostedNetwork]:
+    """Bring a network up for the length of the block; say in one line why that cannot be."""
+    from sovchain.testing.hosted import HostFailed
+
+    problem = None
+    try:
+        network.start()
+    except HostFailed as error:
+        problem = str(error)
+    if problem is not None:
+        pytest.fail(f"the network did not come up on the {network.runtime} runtime: {problem}", pytrace=False)
+    try:
+        yield network
+    finally:
+        network.stop()
+
+
+@pytest.fixture(autouse=True)
+def _expected_gaps(request: pytest.FixtureRequest) -> None:
+    """Expect the failure of tests that are marked as not implemented on the runtime at hand."""
+    if request.node.get_closest_marker("fabric_not_implemented") is None:
+        return
+    from sovchain.testing.conformance.gaps import gap_marks
+
+    for mark in gap_marks(request.node, request.getfixturevalue("conformance_network").runtime):
+        request.node.add_marker(mark)
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,14 @@ JurisdictionCode = Annotated[str, StringConstraints(pattern=rf"^{JURISDICTION_PA
 Word = Annotated[str, StringConstraints(pattern=rf"^{WORD_PATTERN}$")]
 DataClass = Literal["general", "important", "core"]
 """The words of `codes.DATA_CLASSES`, as a type."""
-ShortText = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+_UNSEEN = r"\x00-\x1f\x7f-\x9f\u{ad}\u{61c}\u{180e}\u{200b}-\u{200f}\u{2028}-\u{202e}\u{2060}-\u{206f}\u{feff}\u{fff9}-\u{fffb}"
+"""Characters that show nothing, break a line or turn its direction, so that a text could read as another. A fixed list:
+Unicode's own classes grow, and every endorser must come to the same answer."""
+ShortText = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=200, pattern=rf"^[^{_UNSEEN}\s]([^{_UNSEEN}]*[^{_UNSEEN}\s])?$"),
+]
+"""One line of text without unseen characters, neither beginning nor ending with a blank."""
 LawId = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9][A-Z0-9.-]{1,39}$")]
 LawVersionNumber = Annotated[int, Field(ge=1, le=999_999)]
 T = TypeVar("T")

@@ -1,9 +1,13 @@
 """What a network runs on.
 
 General layout:
-    embedded.py    the embedded ledger in this process, chaincode in child processes
-    chaincodes.py  the child processes: two instances of every chaincode
-    replica.py     start of the second instance, under a shifted clock (a program, not for import)
+    embedded.py    the embedded ledger in this process, chaincode in two child processes
+    native.py      real `peer` and `orderer` programs, a chaincode process for each organisation
+    programs.py    finding those programs
+    settings.py    what the programs are configured with
+    chaincodes.py  processes that serve chaincodes
+    processes.py   child processes: watched, started again, found after a kill
+    replica.py     start of the embedded runtime's second instance, under a shifted clock (a program, not for import)
 
 A runtime starts and stops nodes and chaincode. Everything else (keys, channels, profiles, lifecycle) is the same for
 all.
@@ -14,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from sovchain.network.errors import RuntimeUnavailable
 
@@ -22,13 +26,16 @@ if TYPE_CHECKING:
     from sovchain.network.material import Material
     from sovchain.network.topology import Topology
 
-RUNTIMES: Final = ("embedded",)
+RUNTIMES: Final = ("embedded", "native")
 """Names of the runtimes that are available."""
 
 _KNOWN_ELSEWHERE: Final = {
-    "native": "this version of sovchain does not start peer and orderer programs",
     "docker": "this version of sovchain does not start containers",
 }
+
+
+Packages: TypeAlias = Mapping[str, Mapping[str, bytes]]
+"""For each organisation, by its name: the package of each of its chaincodes, by the chaincode's name."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +58,8 @@ class Runtime(Protocol):
         """Wait until what an earlier, killed run left behind has ended, so that its ports are free."""
         ...
 
-    async def prepare(self, site: Site) -> Mapping[str, bytes]:
-        """Begin to start the chaincode and return the package of each chaincode by its name.
+    async def prepare(self, site: Site) -> Packages:
+        """Begin to start the chaincode and return the packages that each organisation is to install.
 
         Called first and does not wait for the chaincode, whose start takes the longest. Raises NetworkError, OSError.
         """
@@ -63,7 +70,7 @@ class Runtime(Protocol):
         ...
 
     async def ready(self) -> None:
-        """Wait until the chaincode answers. Raises ChaincodeFailed."""
+        """Wait until a client can use every chaincode. Raises NetworkError."""
         ...
 
     async def stop(self) -> None:
@@ -77,7 +84,11 @@ def create_runtime(name: str) -> Runtime:
         from sovchain.network.runtimes.embedded import EmbeddedRuntime
 
         return EmbeddedRuntime()
+    if name == "native":
+        from sovchain.network.runtimes.native import NativeRuntime
+
+        return NativeRuntime()
     raise RuntimeUnavailable(name, _KNOWN_ELSEWHERE.get(name, "there is no such runtime"), RUNTIMES)
 
 
-__all__ = ["RUNTIMES", "Runtime", "Site", "create_runtime"]
+__all__ = ["RUNTIMES", "Packages", "Runtime", "Site", "create_runtime"]

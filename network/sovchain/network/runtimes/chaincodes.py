@@ -11,13 +11,12 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import structlog
 
@@ -26,24 +25,18 @@ from sovchain.network.errors import ChaincodeFailed, InstanceDamaged
 from sovchain.network.files import clean, make_folder, write_file, write_tree
 from sovchain.network.logs import open_log
 from sovchain.network.ports import ADDRESS
+from sovchain.network.runtimes.processes import STOP_TIMEOUT_S, Supervised, last_line
 from sovchain.network.topology import ChaincodeSpec, Topology
 from sovchain.protocol.packages import build_ccaas_package, package_id
 
 INSTANCES: Final = ("A", "B")
 READY_TIMEOUT_S: Final = 60.0
 """How long an instance may take to import its chaincodes and listen."""
-STOP_TIMEOUT_S: Final = 5.0
-"""How long an instance may take to end before it is killed."""
 SHIFT: Final = timedelta(days=400, hours=7, minutes=13, seconds=37)
 """How far ahead the clock of instance B is: another year, month, weekday, hour and minute."""
 
 _HASH_SEEDS: Final = {"A": "0", "B": "20170601"}
 _VALID_DAYS: Final = 3650
-_BACK_OFF_FIRST_S: Final = 0.1
-_BACK_OFF_LAST_S: Final = 10.0
-_STABLE_S: Final = 30.0
-"""An instance that ran this long starts its back-off from the beginning when it dies."""
-_MAX_LINE_BYTES: Final = 64 * 1024
 
 _log = structlog.get_logger("sovchain.network.chaincodes")
 
@@ -95,16 +88,16 @@ class ChaincodeTls:
         return cls(folder)
 
 
-def build_package(chaincode: ChaincodeSpec, ports: Mapping[str, int], tls: ChaincodeTls) -> bytes:
-    """Return the package of a chaincode: how a peer reaches its two instances. Same arguments, same bytes.
+def build_package(chaincode: ChaincodeSpec, addresses: Sequence[str], tls: ChaincodeTls) -> bytes:
+    """Return the package of a chaincode: how a peer reaches it. Same arguments, same bytes.
 
-    Raises InstanceDamaged when a TLS file cannot be read.
+    `addresses` has the chaincode's address and, for the embedded ledger, that of its second instance. Raises
+    InstanceDamaged when a TLS file cannot be read.
     """
     certificate, key = tls.client
-    addresses = [f"{ADDRESS}:{ports[service_name(chaincode.name, instance)]}" for instance in INSTANCES]
     connection = {
         "address": addresses[0],
-        "replica_address": addresses[1],
+        **({"replica_address": addresses[1]} if len(addresses) > 1 else {}),
         "dial_timeout": "10s",
         "tls_required": True,
         "client_auth_required": True,
@@ -123,24 +116,16 @@ def _text(path: Path) -> str:
 
 
 @dataclass
-class ChaincodeInstance:
-    """One child process that serves all chaincodes, started again when it dies."""
+class ChaincodeInstance(Supervised):
+    """A child process that serves chaincodes. It says "ready" when it listens, and ends when its input is closed."""
 
-    name: str
-    command: Sequence[str]
-    environment: Mapping[str, str] = field(repr=False)
-    log_path: Path
-    pid_path: Path
-    _stopping: bool = field(default=False, init=False)
+    _piped: ClassVar[bool] = True
     _ready: asyncio.Future[None] | None = field(default=None, init=False)
-    _process: asyncio.subprocess.Process | None = field(default=None, init=False)
-    _task: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def start(self) -> None:
         """Start the process and the task that watches it, without waiting until it listens. Raises OSError."""
         self._ready = asyncio.get_running_loop().create_future()
-        process = await self._spawn()
-        self._task = asyncio.create_task(self._watch(process), name=f"chaincode instance {self.name}")
+        await super().start()
 
     async def ready(self) -> None:
         """Wait until the process listens. Raises ChaincodeFailed when it ends before, or after `READY_TIMEOUT_S`."""
@@ -155,63 +140,28 @@ class ChaincodeInstance:
 
     async def stop(self) -> None:
         """End the process: first by closing its input, then by signals."""
-        self._stopping = True
-        if self._process is not None:
-            await _end(self._process)
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        if self._process is not None:  # the task may have been starting another one
-            await _end(self._process)
-        self.pid_path.unlink(missing_ok=True)
+        await super().stop()
         if self._ready is not None and self._ready.done() and not self._ready.cancelled():
             self._ready.exception()  # marks it as seen
 
-    async def _spawn(self) -> asyncio.subprocess.Process:
-        with open_log(self.log_path) as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *self.command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                env=self.environment,
-                # A Ctrl-C on the terminal is for this process, which ends the instances in order.
-                start_new_session=True,
-                limit=_MAX_LINE_BYTES,
-            )
-        write_file(self.pid_path, str(self._process.pid).encode(), durable=False)
-        return self._process
-
-    async def _watch(self, process: asyncio.subprocess.Process) -> None:
-        """Read the process's words, and start it again, later each time, when it dies."""
-        loop = asyncio.get_running_loop()
-        pause = _BACK_OFF_FIRST_S
-        while True:
-            started = loop.time()
-            await self._listen(process)
-            code = await process.wait()
-            if self._stopping:
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        if process.stdin is not None:
+            process.stdin.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await process.wait()
                 return
-            _log.error("chaincode instance ended", instance=self.name, exit_code=code, log=str(self.log_path))
-            assert self._ready is not None
-            if not self._ready.done():
-                why = f"it ended with exit code {code}: {_last_line(self.log_path)}"
-                self._ready.set_exception(ChaincodeFailed(self.name, why, self.log_path))
-                return
-            pause = _BACK_OFF_FIRST_S if loop.time() - started > _STABLE_S else min(pause * 2, _BACK_OFF_LAST_S)
-            process = await self._respawn(pause)
+        await super()._end(process)
 
-    async def _respawn(self, pause: float) -> asyncio.subprocess.Process:
-        while True:
-            await asyncio.sleep(pause)
-            try:
-                return await self._spawn()
-            except OSError as error:
-                _log.error("chaincode instance cannot be started", instance=self.name, reason=str(error))
-                pause = _BACK_OFF_LAST_S
+    def _ended_early(self, code: int) -> bool:
+        assert self._ready is not None
+        if self._ready.done():
+            return False
+        why = f"it ended with exit code {code}: {last_line(self.log_path)}"
+        self._ready.set_exception(ChaincodeFailed(self.name, why, self.log_path))
+        return True
 
-    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+    async def _attend(self, process: asyncio.subprocess.Process) -> None:
         """Take the word "ready", and put everything else into the log, until the process closes its output."""
         assert process.stdout is not None
         assert self._ready is not None
@@ -235,32 +185,6 @@ async def _line(stream: asyncio.StreamReader) -> bytes:
         return await stream.readexactly(error.consumed)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Ask a process to end by closing its input, insist after `STOP_TIMEOUT_S`."""
-    if process.stdin is not None:
-        process.stdin.close()
-    for insist in (process.terminate, process.kill):
-        try:
-            async with asyncio.timeout(STOP_TIMEOUT_S):
-                await process.wait()
-                return
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                insist()
-    await process.wait()
-
-
-def _last_line(log: Path) -> str:
-    """The last line of a log that says something, cut to 300 characters."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(log.stat().st_size - 4096, 0))
-            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    except OSError:
-        return "its log cannot be read"
-    return lines[-1][:300] if lines else "it wrote nothing"
-
-
 class ChaincodeInstances:
     """The two processes that serve all chaincodes of a network; none when it has no chaincode."""
 
@@ -281,16 +205,19 @@ class ChaincodeInstances:
         make_folder(folder)
         clean(folder)
         tls = ChaincodeTls.create(folder / "tls", now)
-        packages = {spec.name: build_package(spec, self._ports, tls) for spec in self._topology.chaincodes}
+        packages = {
+            spec.name: build_package(spec, [self._address(spec, name) for name in INSTANCES], tls)
+            for spec in self._topology.chaincodes
+        }
         for name in INSTANCES:
             config = folder / f"{name}.json"
             write_file(config, json.dumps(self._configuration(name, packages, tls), indent=2).encode(), durable=False)
             instance = ChaincodeInstance(
                 name=name,
-                command=_command(name, config),
-                environment=_environment(name),
+                command=serve_command(config, shift=SHIFT if name == "B" else None),
+                environment=serve_environment(_HASH_SEEDS[name]),
                 log_path=self._directory / f"logs/chaincode-{name}.log",
-                pid_path=pid_path(self._directory, name),
+                pid_path=self._directory / f"run/chaincode-{name}.pid",
             )
             self._instances.append(instance)
             await instance.start()
@@ -304,83 +231,42 @@ class ChaincodeInstances:
         """End both processes."""
         await asyncio.gather(*(instance.stop() for instance in self._instances))
 
+    def _address(self, spec: ChaincodeSpec, instance: str) -> str:
+        return f"{ADDRESS}:{self._ports[service_name(spec.name, instance)]}"
+
     def _configuration(self, instance: str, packages: Mapping[str, bytes], tls: ChaincodeTls) -> dict[str, object]:
-        certificate, key = tls.server
-        files = {"certificate": str(certificate), "key": str(key), "client_roots": str(tls.root)}
-        services = [
-            {
-                "chaincode": spec.module,
-                "id": package_id(packages[spec.name], spec.label),
-                "address": f"{ADDRESS}:{self._ports[service_name(spec.name, instance)]}",
-                "tls": files,
-            }
-            for spec in self._topology.chaincodes
-        ]
-        return {"services": services}
+        return serve_configuration(
+            [(spec, packages[spec.name], self._address(spec, instance)) for spec in self._topology.chaincodes], tls
+        )
 
 
-def pid_path(directory: Path, instance: str) -> Path:
-    """File that holds the process number of an instance."""
-    return directory / f"run/chaincode-{instance}.pid"
-
-
-def _command(instance: str, config: Path) -> list[str]:
-    serve = ["sovchain.chaincode", "serve", "--config", str(config), "--exit-with-parent"]
-    if instance == "A":
-        return [sys.executable, "-P", "-m", *serve]
-    replica = Path(__file__).with_name("replica.py")
-    return [sys.executable, "-P", str(replica), str(int(SHIFT.total_seconds())), *serve]
-
-
-def _environment(instance: str) -> dict[str, str]:
-    """Environment of an instance. What can be imported here can be imported there."""
-    paths = dict.fromkeys([*(path for path in sys.path if path), os.getcwd()])
+def serve_configuration(services: Iterable[tuple[ChaincodeSpec, bytes, str]], tls: ChaincodeTls) -> dict[str, object]:
+    """What `sovchain.chaincode serve --config` reads: each chaincode with its package and the address to listen on."""
+    certificate, key = tls.server
+    files = {"certificate": str(certificate), "key": str(key), "client_roots": str(tls.root)}
     return {
-        **os.environ,
-        "PYTHONHASHSEED": _HASH_SEEDS[instance],
-        "PYTHONPATH": os.pathsep.join(paths),
-        "PYTHONUNBUFFERED": "1",
+        "services": [
+            {"chaincode": spec.module, "id": package_id(package, spec.label), "address": address, "tls": files}
+            for spec, package, address in services
+        ]
     }
 
 
-async def end_orphans(directory: Path, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
-    """Wait for instances that outlived a killed network, and kill those that do not end by themselves.
-
-    The network's end closes their input, so normally they are ending already. A process counts as an instance only when
-    its command line names this directory's configuration, because process numbers are used again.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout_s
-    for instance in INSTANCES:
-        path = pid_path(directory, instance)
-        config = str(directory / f"chaincode/{instance}.json")
-        while (pid := _orphan(path, config)) is not None:
-            if loop.time() > deadline:
-                _log.warning("killing a chaincode instance that outlived its network", instance=instance, pid=pid)
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                deadline = loop.time() + timeout_s
-            await asyncio.sleep(0.02)
-        path.unlink(missing_ok=True)
+def serve_command(config: Path, *, shift: timedelta | None = None) -> list[str]:
+    """Command of a process that serves the chaincodes of a configuration, under a clock that is `shift` ahead."""
+    serve = ["sovchain.chaincode", "serve", "--config", str(config), "--exit-with-parent"]
+    if shift is None:
+        return [sys.executable, "-P", "-m", *serve]
+    replica = Path(__file__).with_name("replica.py")
+    return [sys.executable, "-P", str(replica), str(int(shift.total_seconds())), *serve]
 
 
-def _orphan(path: Path, config: str) -> int | None:
-    try:
-        pid = int(path.read_bytes())
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
-    except (OSError, ValueError):
-        return None
-    return pid if os.fsencode(config) in arguments and state != b"Z" else None
-
-
-__all__ = [
-    "INSTANCES",
-    "SHIFT",
-    "ChaincodeInstance",
-    "ChaincodeInstances",
-    "ChaincodeTls",
-    "build_package",
-    "end_orphans",
-    "service_name",
-]
+def serve_environment(hash_seed: str) -> dict[str, str]:
+    """Environment of such a process. What can be imported here can be imported there."""
+    paths = dict.fromkeys([*(path for path in sys.path if path), os.getcwd()])
+    return {
+        **os.environ,
+        "PYTHONHASHSEED": hash_seed,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONUNBUFFERED": "1",
+    }

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from sovchain.ledger.node import AddressInUseError, EmbeddedLedger, NodeSpec
 from sovchain.network.errors import PortInUse, RuntimeUnavailable
 from sovchain.network.material import Material, OrganizationMaterial
 from sovchain.network.ports import ADDRESS
-from sovchain.network.runtimes import Site
-from sovchain.network.runtimes.chaincodes import INSTANCES, ChaincodeInstances, end_orphans, service_name
+from sovchain.network.runtimes import Packages, Site
+from sovchain.network.runtimes.chaincodes import INSTANCES, ChaincodeInstances, service_name
+from sovchain.network.runtimes.processes import end_orphans
 from sovchain.network.topology import Topology
 
 
@@ -38,10 +39,11 @@ class EmbeddedRuntime:
         """See `Runtime.release`."""
         await end_orphans(site.directory)
 
-    async def prepare(self, site: Site) -> Mapping[str, bytes]:
-        """See `Runtime.prepare`."""
+    async def prepare(self, site: Site) -> Packages:
+        """See `Runtime.prepare`. All organisations share the two instances."""
         self._chaincodes = ChaincodeInstances(site.directory, site.topology, site.ports)
-        return await self._chaincodes.start(datetime.now(UTC))
+        packages = await self._chaincodes.start(datetime.now(UTC))
+        return {organization.name: packages for organization in site.topology.organizations}
 
     async def start(self, site: Site, material: Material, genesis_blocks: Sequence[bytes]) -> None:
         """See `Runtime.start`."""

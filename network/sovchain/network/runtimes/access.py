@@ -1,0 +1,23 @@
+"""Reaching the nodes of a network with the keys of its organisations."""
+
+from __future__ import annotations
+
+from sovchain.network.genesis import HOST
+from sovchain.network.material import Material, OrganizationMaterial
+from sovchain.network.nodes import Administrator, NodeAddress, Peer
+from sovchain.network.runtimes import Site
+from sovchain.network.topology import Organization
+
+
+def node_address(site: Site, material: OrganizationMaterial, host: str | None = None) -> NodeAddress:
+    """Where an organisation's peer or ordering node listens and how it proves itself; without a host its first one."""
+    host = material.node(host).host
+    return NodeAddress(material.msp_id, f"{HOST}:{site.ports[host]}", material.tls_root_pem, host)
+
+
+def administered_peer(site: Site, material: Material, organization: Organization, host: str | None = None) -> Peer:
+    """The organisation's peer with this host name, or its first, spoken to by the organisation's administrator. Close it after use."""
+    own = material.organization(organization.name)
+    credential = own.user(organization.administrator.name)
+    administrator = Administrator.from_pem(organization.msp_id, credential.certificate_pem, credential.private_key_pem)
+    return Peer(node_address(site, own, host), administrator)

@@ -1,0 +1,45 @@
+"""The blocks that the nodes of a network have stored in its directory, read without the nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from sovchain.protocol.blockfile import read_peer_blocks
+
+_EMBEDDED: Final = "ledger/*/ledger.sqlite"
+_NATIVE: Final = "nodes/*/data/ledgersData/chains/chains/*/blockfile_000000"
+
+
+def stored_channels(directory: Path) -> list[str]:
+    """Names of the channels of which blocks are stored, sorted."""
+    return sorted({path.parent.name for pattern in (_EMBEDDED, _NATIVE) for path in directory.glob(pattern)})
+
+
+def stored_blocks(directory: Path, channel: str) -> Iterator[bytes]:
+    """The blocks of a channel (common.Block), in order.
+
+    Where several peers keep the channel, those of the peer that has most: another one may be a block behind.
+
+    Raises:
+        sovchain.ledger.storage.StorageError, MalformedError, OSError: what is stored cannot be read.
+    """
+    embedded = directory / "ledger" / channel / "ledger.sqlite"
+    if embedded.exists():
+        from sovchain.ledger.storage import read_blocks
+
+        return read_blocks(embedded)
+    folders = [path.parent for path in directory.glob(_NATIVE) if path.parent.name == channel]
+    return _peer_blocks(max(folders, key=_size))
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def _peer_blocks(folder: Path) -> Iterator[bytes]:
+    for path in sorted(folder.glob("blockfile_*")):
+        with path.open("rb") as file:
+            for block in read_peer_blocks(file):
+                yield block.SerializeToString(deterministic=True)
