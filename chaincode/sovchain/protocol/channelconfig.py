@@ -18,9 +18,12 @@ from google.protobuf.message import DecodeError, Message
 from sovchain.protocol.errors import ConfigError
 from sovchain.protocol.genesis import (
     BatchSettings,
+    BftSettings,
+    CapabilitySettings,
     ChannelDefinition,
     Consenter,
     OrganizationDefinition,
+    RaftSettings,
     genesis_block,
     msp_config,
 )
@@ -29,10 +32,13 @@ from sovchain.protocol.policies import ImplicitMetaPolicy, Policy, PolicyManager
 
 __all__ = [
     "BatchSettings",
+    "BftSettings",
+    "CapabilitySettings",
     "ChannelBundle",
     "ChannelDefinition",
     "Consenter",
     "OrganizationDefinition",
+    "RaftSettings",
     "genesis_block",
     "msp_config",
 ]
@@ -106,6 +112,7 @@ class ChannelBundle:
             name: frozenset(_value(group, "Capabilities", configuration_pb2.Capabilities).capabilities)
             for name, group in (("Channel", root), ("Orderer", orderer), ("Application", application))
         }
+        self.consensus_type = _value(orderer, "ConsensusType", orderer_configuration_pb2.ConsensusType).type
         acls = _value(application, "ACLs", peer_configuration_pb2.ACLs).acls
         self._acls = {resource: acl.policy_ref for resource, acl in acls.items()}
 

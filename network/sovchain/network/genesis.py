@@ -13,9 +13,12 @@ from sovchain.network.material import Material
 from sovchain.network.topology import Topology
 from sovchain.protocol.channelconfig import (
     BatchSettings,
+    BftSettings,
+    CapabilitySettings,
     ChannelDefinition,
     Consenter,
     OrganizationDefinition,
+    RaftSettings,
     genesis_block,
 )
 
@@ -53,14 +56,16 @@ def channel_definition(
     """Describe a channel for `protocol.channelconfig`. Raises UnknownName, InstanceDamaged."""
     spec = topology.channel(channel)
     members, orderers = topology.members(channel), topology.orderers(channel)
-    nodes = [(orderer, material.organization(orderer.name).node()) for orderer in orderers]
+    anchors = topology.anchor_peers(channel)
+    nodes = [node for orderer in orderers for node in material.organization(orderer.name).nodes()]
+    capabilities = topology.capabilities(channel)
     return ChannelDefinition(
         channel_id=channel,
         application=[
             OrganizationDefinition(
                 msp_id=member.msp_id,
                 msp_config=material.organization(member.name).msp_config,
-                anchor_peers=[(HOST, ports[member.peer_host])],
+                anchor_peers=[(HOST, ports[host]) for host in anchors[member.name]],
             )
             for member in members
         ],
@@ -68,13 +73,20 @@ def channel_definition(
             OrganizationDefinition(
                 msp_id=orderer.msp_id,
                 msp_config=material.organization(orderer.name).msp_config,
-                orderer_endpoints=[f"{HOST}:{ports[orderer.orderer_host]}"],
+                orderer_endpoints=[f"{HOST}:{ports[node.host]}" for node in orderer.all_nodes],
             )
             for orderer in orderers
         ],
         consenters=[
-            Consenter(HOST, ports[orderer.orderer_host], node.tls_certificate_pem, node.tls_certificate_pem)
-            for orderer, node in nodes
+            Consenter(
+                HOST,
+                ports[node.host],
+                node.tls_certificate_pem,
+                node.tls_certificate_pem,
+                node.msp_id,
+                node.certificate_pem,
+            )
+            for node in nodes
         ],
         batch=BatchSettings(
             max_message_count=spec.batch.max_message_count,
@@ -88,6 +100,34 @@ def channel_definition(
         endorsement=topology.lifecycle_endorsement(channel),
         application_admins=topology.admins(channel),
         orderer_admins=topology.orderer_admins(channel),
+        consensus=_consensus(topology),
+        capabilities=CapabilitySettings(capabilities.channel, capabilities.orderer, capabilities.application),
+        acls=spec.acls,
+    )
+
+
+def _consensus(topology: Topology) -> RaftSettings | BftSettings:
+    if topology.consensus == "raft":
+        raft = topology.raft
+        return RaftSettings(
+            tick_interval_ms=raft.tick_ms,
+            election_tick=raft.election_ticks,
+            heartbeat_tick=raft.heartbeat_ticks,
+            max_inflight_blocks=raft.max_inflight_blocks,
+            snapshot_interval_size=raft.snapshot_interval_bytes,
+        )
+    bft = topology.bft
+    return BftSettings(
+        request_forward_timeout_ms=bft.forward_ms,
+        request_complain_timeout_ms=bft.complain_ms,
+        request_auto_remove_timeout_ms=bft.auto_remove_ms,
+        view_change_resend_interval_ms=bft.view_change_resend_ms,
+        view_change_timeout_ms=bft.view_change_ms,
+        leader_heartbeat_timeout_ms=bft.heartbeat_timeout_ms,
+        leader_heartbeat_count=bft.heartbeat_count,
+        collect_timeout_ms=bft.collect_ms,
+        incoming_message_buffer_size=bft.incoming_messages,
+        request_pool_size=bft.pool_size,
     )
 
 

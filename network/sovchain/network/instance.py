@@ -42,6 +42,18 @@ from sovchain.network.topology import Topology
 FORMAT: Final = 1
 """Version of what a directory holds. A directory of another version is refused."""
 
+_LASTING: Final = (
+    "name",
+    "fabric_version",
+    "consensus",
+    "raft",
+    "bft",
+    "state_database",
+    "organizations",
+    "ordering_organizations",
+    "channels",
+)
+"""Fields of a topology that are part of the channels, the certificates or the stored state."""
 _DESCRIPTION: Final = "network.json"
 _LOCK_ATTEMPTS: Final = 5
 _LOCK_PAUSE_S: Final = 0.02
@@ -268,10 +280,12 @@ def _difference(stored: Description, topology: Topology, runtime: str) -> str:
     if stored.runtime != runtime:
         return f"the runtime was {stored.runtime}"
     old, new = stored.topology, topology
-    for name in ("name", "fabric_version", "organizations", "ordering_organizations", "channels"):
+    for name in _LASTING:
         if getattr(old, name) != getattr(new, name):
-            return f"{name} differ" if name.endswith("s") else f"{name} differs"
+            return f"{name} differ" if name.endswith("s") and name != "consensus" else f"{name} differs"
     gone = sorted({chaincode.name for chaincode in old.chaincodes} - {chaincode.name for chaincode in new.chaincodes})
     if gone:
         return f"chaincode {gone[0]} is missing, and a ledger keeps its chaincodes"
-    return f"the port base was {old.ports.base}" if new.ports != old.ports else ""
+    if new.ports == old.ports:
+        return ""
+    return "the fixed ports differ" if new.ports.base == old.ports.base else f"the port base was {old.ports.base}"

@@ -1,6 +1,6 @@
 """Keys and certificates of a network, in the folders and under the names that cryptogen uses.
 
-    <root>/peerOrganizations/<domain>/{ca,tlsca,msp,peers/peer0.<domain>/{msp,tls},users/<User>@<domain>/{msp,tls}}
+    <root>/peerOrganizations/<domain>/{ca,tlsca,msp,peers/peer<n>.<domain>/{msp,tls},users/<User>@<domain>/{msp,tls}}
     <root>/ordererOrganizations/<domain>/{ca,tlsca,msp,orderers/<host>/{msp,tls},users/Admin@<domain>/{msp,tls}}
 
 Each organisation has two roots, one for enrolment and one for TLS: the two have different meanings in an MSP. Folders
@@ -21,7 +21,7 @@ from cryptography import x509
 from fabric_protos.msp import msp_config_pb2
 
 from sovchain.network.certificates import LOOPBACK_NAMES, CertificateAuthority, Credential, Validity
-from sovchain.network.errors import InstanceDamaged
+from sovchain.network.errors import InstanceDamaged, UnknownName
 from sovchain.network.files import write_file, write_tree
 from sovchain.network.topology import AnyOrganization, Organization, Topology, User
 from sovchain.protocol.channelconfig import msp_config
@@ -85,9 +85,16 @@ class OrganizationMaterial:
         """The MSP as it stands in a channel's configuration."""
         return msp_config(self.msp_id, [self.root_pem], tls_roots=[self.tls_root_pem])
 
-    def node(self) -> NodeMaterial:
-        """The organisation's peer or ordering node."""
-        holder = next(holder for holder in _holders(self.organization) if holder.user is None)
+    def node_folder(self, host: str) -> Path:
+        """The folder of a node, which has `msp` and `tls` (`ca.crt`, `server.crt`, `server.key`) in it.
+
+        Raises UnknownName.
+        """
+        return self.folder / self._node_holder(host).folder
+
+    def node(self, host: str | None = None) -> NodeMaterial:
+        """The peer or ordering node with this host name; None: the organisation's first. Raises UnknownName."""
+        holder = self._node_holder(host or self.organization.all_nodes[0].host)
         return NodeMaterial(
             msp_id=self.msp_id,
             host=holder.common_name,
@@ -97,6 +104,16 @@ class OrganizationMaterial:
             tls_private_key_pem=self._read(f"{holder.folder}/tls/server.key"),
             tls_root_pem=self.tls_root_pem,
         )
+
+    def nodes(self) -> list[NodeMaterial]:
+        """All of the organisation's peers or ordering nodes."""
+        return [self.node(node.host) for node in self.organization.all_nodes]
+
+    def _node_holder(self, host: str) -> _Holder:
+        holders = {holder.common_name: holder for holder in _holders(self.organization) if holder.user is None}
+        if host not in holders:
+            raise UnknownName("node", host, sorted(holders))
+        return holders[host]
 
     def user_msp(self, user: str) -> Path:
         """The MSP folder of a user: `signcerts`, `keystore`, `cacerts`, `config.yaml`."""
@@ -204,14 +221,10 @@ def _country(organization: AnyOrganization) -> str:
 
 def _holders(organization: AnyOrganization) -> list[_Holder]:
     """The nodes and users of an organisation."""
-    if isinstance(organization, Organization):
-        host, users = organization.peer_host, organization.users
-        node = _Holder(f"peers/{host}", host, "peer", "server")
-    else:
-        host, users = organization.orderer_host, (_ORDERER_ADMIN,)
-        node = _Holder(f"orderers/{host}", host, "orderer", "server")
+    users = organization.users if isinstance(organization, Organization) else (_ORDERER_ADMIN,)
+    nodes = [_Holder(f"{node.kind}s/{node.host}", node.host, node.kind, "server") for node in organization.all_nodes]
     names = [(user, f"{user.name}@{organization.domain}") for user in users]
-    return [node, *(_Holder(f"users/{name}", name, user.role, "client", user) for user, name in names)]
+    return [*nodes, *(_Holder(f"users/{name}", name, user.role, "client", user) for user, name in names)]
 
 
 def _certificate_file(holder: _Holder) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from sovchain.network.errors import NoFreePorts, PortInUse
+from sovchain.network.topology import AnyOrganization, Node, Topology
 
 ADDRESS: Final = "127.0.0.1"
 # Below the range from which systems take the local ports of outgoing connections (32768 on Linux).
@@ -17,23 +18,69 @@ _HIGHEST: Final = 32_000
 _ATTEMPTS: Final = 50
 
 
-def allocate(services: Sequence[str], base: int | None, kept: Mapping[str, int]) -> dict[str, int]:
-    """Give each service a port: the one it has in `kept`, or else neighbours from `base`, or a free block.
+def node_ports(node: Node, state_database: str = "leveldb") -> dict[str, str]:
+    """Return what a node needs ports for, and under which name each port is kept.
 
-    Raises PortInUse when the block from `base` goes beyond the last port number, NoFreePorts when no free block was
+    The main port has the node's host name. A peer also has `chaincode`, where chaincode would register that the peer
+    starts itself, `operations` (health and metrics), and `couchdb` with that state database; an ordering node has
+    `admin` (channel participation) and `operations`. Nodes of a cluster speak to each other on the main port. A
+    chaincode that runs as a service has a port of its own, which its runtime names.
+    """
+    further = ["chaincode", "operations"] if node.kind == "peer" else ["admin", "operations"]
+    if node.kind == "peer" and state_database == "couchdb":
+        further.append("couchdb")
+    return {"main": node.host, **{purpose: f"{node.host}/{purpose}" for purpose in further}}
+
+
+def authority_ports(organization: AnyOrganization) -> dict[str, str]:
+    """Return what an organisation's Fabric CA needs ports for, and their names; nothing where it has none."""
+    if organization.certificate_authority != "fabric-ca":
+        return {}
+    host = f"ca.{organization.domain}"
+    return {"main": host, "operations": f"{host}/operations"}
+
+
+def service_names(topology: Topology) -> list[str]:
+    """Return the names of all ports of a network's nodes and authorities, main ports of the nodes first."""
+    ports = [node_ports(node, topology.state_database) for node in topology.nodes]
+    main = [names["main"] for names in ports]
+    further = [name for names in ports for purpose, name in names.items() if purpose != "main"]
+    return [*main, *further, *(name for part in topology.everyone for name in authority_ports(part).values())]
+
+
+def allocate(
+    services: Sequence[str], base: int | None, kept: Mapping[str, int], fixed: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """Give each service a port: the one it has in `kept` or `fixed`, or else neighbours from `base`, or a free block.
+
+    Raises PortInUse when the ports from `base` go beyond the last port number, NoFreePorts when no free block was
     found.
     """
-    ports = {service: kept[service] for service in services if service in kept}
-    missing = [service for service in services if service not in kept]
+    known = {**(fixed or {}), **kept}
+    ports = {service: known[service] for service in services if service in known}
+    missing = [service for service in services if service not in known]
     if not missing:
         return ports
     if base is not None:
-        first = max([base - 1, *kept.values()]) + 1
-        if first + len(missing) > 65536:
-            raise PortInUse(65536, missing[-1], "there are no port numbers beyond 65535")
+        block = _after(base, kept, set(known.values()), missing)
     else:
-        first = _free_block(len(missing), set(kept.values()))
-    return ports | {service: first + offset for offset, service in enumerate(missing)}
+        first = _free_block(len(missing), set(known.values()))
+        block = list(range(first, first + len(missing)))
+    return ports | dict(zip(missing, block, strict=True))
+
+
+def _after(base: int, kept: Mapping[str, int], taken: set[int], missing: Sequence[str]) -> list[int]:
+    """Return the first ports from `base` on that are beyond all kept ones and not fixed for another service."""
+    block: list[int] = []
+    number = max([base - 1, *kept.values()])
+    for service in missing:
+        number += 1
+        while number in taken:
+            number += 1
+        if number > 65535:
+            raise PortInUse(65536, service, "there are no port numbers beyond 65535")
+        block.append(number)
+    return block
 
 
 def _free_block(count: int, taken: set[int]) -> int:

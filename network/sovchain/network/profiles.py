@@ -35,14 +35,20 @@ def write_profiles(topology: Topology, material: Material, ports: Mapping[str, i
 def connection_profile(
     topology: Topology, material: Material, ports: Mapping[str, int], organization: Organization
 ) -> dict[str, Any]:
-    """Return the profile of an organisation: its own peer, its channels, and their ordering nodes.
+    """Return the profile of an organisation: its own peers, its channels, and their ordering nodes.
 
     The layout is that of `fabric-samples` (test-network/organizations/ccp-template.json) with `channels` and `orderers`
     as the classic SDKs read them.
     """
     channels = [channel for channel in topology.channels if organization.name in channel.members]
-    orderers = {orderer.orderer_host: orderer for channel in channels for orderer in topology.orderers(channel.name)}
-    host = organization.peer_host
+    orderers = {
+        node.host: material.organization(orderer.name).tls_root_pem
+        for channel in channels
+        for orderer in topology.orderers(channel.name)
+        for node in orderer.all_nodes
+    }
+    hosts = [node.host for node in organization.all_nodes]
+    tls_root_pem = material.organization(organization.name).tls_root_pem
     roles = {"endorsingPeer": True, "chaincodeQuery": True, "ledgerQuery": True, "eventSource": True}
     return {
         "name": f"{topology.name}-{organization.name}",
@@ -51,16 +57,13 @@ def connection_profile(
             "organization": organization.name,
             "connection": {"timeout": {"peer": {"endorser": "300"}, "orderer": "300"}},
         },
-        "organizations": {organization.name: {"mspid": organization.msp_id, "peers": [host]}},
-        "peers": {host: _node(host, ports[host], material.organization(organization.name).tls_root_pem)},
-        "orderers": {
-            name: _node(name, ports[name], material.organization(orderer.name).tls_root_pem)
-            for name, orderer in orderers.items()
-        },
+        "organizations": {organization.name: {"mspid": organization.msp_id, "peers": hosts}},
+        "peers": {host: _node(host, ports[host], tls_root_pem) for host in hosts},
+        "orderers": {host: _node(host, ports[host], root) for host, root in orderers.items()},
         "channels": {
             channel.name: {
-                "orderers": [orderer.orderer_host for orderer in topology.orderers(channel.name)],
-                "peers": {host: roles},
+                "orderers": [node.host for orderer in topology.orderers(channel.name) for node in orderer.all_nodes],
+                "peers": dict.fromkeys(hosts, roles),
             }
             for channel in channels
         },

@@ -93,7 +93,7 @@ async def _site(instance: Instance, topology: Topology, name: str, runtime: Runt
     if not set(services) <= kept.keys():
         # A directory that cannot take the topology in says so before ports are looked for.
         instance.compare(topology, name)
-    ports = ports_module.allocate(services, topology.ports.base, kept)
+    ports = ports_module.allocate(services, topology.ports.base, kept, topology.ports.fixed)
     site = Site(instance.directory, topology, ports)
     await runtime.release(site)
     ports_module.check_free(ports)
@@ -111,18 +111,20 @@ async def deploy_chaincodes(
     topology = running.site.topology
     async with _administrations(running) as members:
         await asyncio.gather(*(
-            install(member, {
+            install(peer, {
                 _package_id(running, name, spec): running.packages[name][spec.name]
                 for spec in chaincodes
                 if any(name in topology.channel(channel).members for channel in spec.channels)
             })
-            for name, member in members.items()
+            for name, peers in members.items() for peer in peers
         ))  # fmt: skip
 
         async def on_channel(spec: ChaincodeSpec, channel: str) -> Deployed:
             policy = signature_application_policy(spec.endorsement_policy)
-            definition = ChaincodeDefinition(spec.name, spec.version, 0, policy)
-            of_channel = {members[name]: _package_id(running, name, spec) for name in topology.channel(channel).members}
+            definition = ChaincodeDefinition(spec.name, spec.version, 0, policy, topology.collections(spec.name))
+            of_channel = {
+                members[name][0]: _package_id(running, name, spec) for name in topology.channel(channel).members
+            }
             orderers = OrderingNodes(_addresses(running, [part.name for part in topology.orderers(channel)]))
             try:
                 deployed = await deploy(channel, definition, of_channel, orderers)
@@ -144,17 +146,24 @@ def _package_id(running: Running, organization: str, spec: ChaincodeSpec) -> str
 
 def _addresses(running: Running, names: Sequence[str]) -> list[NodeAddress]:
     """Addresses of the nodes of these organisations or ordering organisations."""
-    return [node_address(running.site, running.material.organization(name)) for name in names]
+    return [
+        node_address(running.site, running.material.organization(name), node.host)
+        for name in names
+        for node in running.material.organization(name).organization.all_nodes
+    ]
 
 
 @asynccontextmanager
-async def _administrations(running: Running) -> AsyncIterator[dict[str, Administration]]:
-    """A conversation of each organisation's administrator with the organisation's peer, by the organisation's name."""
+async def _administrations(running: Running) -> AsyncIterator[dict[str, list[Administration]]]:
+    """A conversation of each organisation's administrator with each of its peers, by the organisation's name."""
     peers = {
-        organization.name: administered_peer(running.site, running.material, organization)
+        organization.name: [
+            administered_peer(running.site, running.material, organization, node.host)
+            for node in organization.all_nodes
+        ]
         for organization in running.site.topology.organizations
     }
     try:
-        yield {name: Administration(peer) for name, peer in peers.items()}
+        yield {name: [Administration(peer) for peer in several] for name, several in peers.items()}
     finally:
-        await asyncio.gather(*(peer.close() for peer in peers.values()))
+        await asyncio.gather(*(peer.close() for several in peers.values() for peer in several))

@@ -1,209 +1,146 @@
 """What a network consists of: the model of a topology, and the default one.
 
-A topology is plain data. `topologyfile` reads it from YAML and `checks` holds the rules that span several parts.
+`topologyparts` holds the parts, `topologyfile` reads and writes YAML and `checks` holds the rules that span several parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from fabric_protos.peer import collection_pb2
+from pydantic import Field, model_validator
 
-from sovchain.network.errors import UnknownName
+from sovchain.network.topologyparts import (
+    AnyOrganization,
+    Batch,
+    Bft,
+    Capabilities,
+    ChaincodeSpec,
+    Channel,
+    Collection,
+    Consensus,
+    Domain,
+    FabricVersion,
+    Name,
+    Node,
+    OrderingOrganization,
+    Organization,
+    Part,
+    Ports,
+    Raft,
+    StateDatabase,
+    User,
+    named,
+)
+from sovchain.protocol import policydsl
 
-Role = Literal["admin", "client"]
-
-# An organisation's name becomes a file name, an MSP id a group of the channel configuration
-# (common/configtx/validator.go in Fabric), a domain part of host names and of folder names.
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,62}$")]
-MspId = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9.-]{0,63}$")]
-Domain = Annotated[
-    str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+$", max_length=56)
+__all__ = [
+    "AnyOrganization",
+    "Batch",
+    "Bft",
+    "Capabilities",
+    "ChaincodeSpec",
+    "Channel",
+    "Collection",
+    "Node",
+    "OrderingOrganization",
+    "Organization",
+    "Overridable",
+    "Ports",
+    "Raft",
+    "Topology",
+    "User",
+    "default_topology",
+    "majority_policy",
 ]
-"""A host name is `peer0.<domain>`, and X.509 limits a common name to 64 characters."""
-ChannelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9.-]{0,248}$")]
-ChaincodeName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9]+([-_][a-zA-Z0-9]+)*$", max_length=100)]
-Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+-]{1,64}$")]
-ModuleObject = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", max_length=256)]
-UserName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$")]
-AttributeName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,63}$")]
-PolicyText = Annotated[str, Field(min_length=1, max_length=10_000)]
+
+Overridable = Literal["ordering-majority", "look-alike"]
+"""Rules of `checks` that a topology may set aside with `accept`."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class User(_Part):
-    """A person or program of an organisation.
+class Topology(Part):
+    """A whole network. `load_topology`, `parse_topology` and `checks.check` apply the rules that span several parts.
 
     Attributes:
-        name: name within the organisation; the certificate's common name is `<name>@<domain>`.
-        role: the certificate's NodeOU. An admin may install and approve chaincode and vote for the organisation.
-        attributes: what the certificate claims (Fabric CA's extension), for example role and clearance. The registry on
-            the ledger sets the ceiling of each.
+        name: name of the network.
+        domain: what the domains of organisations end in that have none of their own.
+        fabric_version: release of Fabric that the nodes run.
+        consensus: how ordering nodes agree: raft tolerates nodes that fail, bft (Fabric 3.1, four nodes or more) also
+            nodes that lie.
+        raft, bft: timing; only that of `consensus` counts.
+        state_database: where peers keep the current state.
+        organizations, ordering_organizations, channels, chaincodes: what the network consists of.
+        ports: ports of the nodes.
+        accept: rules of `checks` that are set aside, by name.
     """
-
-    name: UserName
-    role: Role = "client"
-    attributes: Annotated[Mapping[AttributeName, Annotated[str, Field(max_length=256)]], Field(max_length=32)] = Field(
-        default_factory=dict
-    )
-
-
-class Organization(_Part):
-    """An organisation with one peer, `peer0.<domain>`, and its users.
-
-    `jurisdiction` (such as CN-GZ-520100) is what the organisation is proposed to the registry with; it is no part of
-    the certificates.
-    """
-
-    name: Name
-    msp_id: MspId
-    domain: Domain
-    jurisdiction: Annotated[str, Field(pattern=r"^([A-Z]{2}(-[A-Z0-9]{1,8}){0,2})?$")] = ""
-    users: Annotated[tuple[User, ...], Field(min_length=1, max_length=256)] = (
-        User(name="Admin", role="admin"),
-        User(name="User1"),
-    )
-
-    @property
-    def peer_host(self) -> str:
-        """Host name of the organisation's peer."""
-        return f"peer0.{self.domain}"
-
-    @property
-    def administrator(self) -> User:
-        """The first user with the role admin; `checks` sees to it that there is one."""
-        return next(user for user in self.users if user.role == "admin")
-
-    def user(self, name: str) -> User:
-        """Return the user of this name. Raises UnknownName, which lists the known ones."""
-        return _named("user", name, self.users)
-
-
-class OrderingOrganization(_Part):
-    """An organisation that runs one ordering node.
-
-    Attributes:
-        operator: name of the organisation that stands behind it. No organisation may rule the ordering nodes of a
-            channel alone, and the regulator's cannot be outvoted.
-        host: host name of the node; empty: the domain itself.
-    """
-
-    name: Name
-    msp_id: MspId
-    domain: Domain
-    operator: Name
-    host: Annotated[str, Field(pattern=r"^[a-z0-9.-]{0,64}$")] = ""
-
-    @property
-    def orderer_host(self) -> str:
-        """Host name of the ordering node."""
-        return self.host or self.domain
-
-
-AnyOrganization = Organization | OrderingOrganization
-
-
-class Batch(_Part):
-    """When a block is cut: after `max_message_count` transactions, `preferred_max_bytes` bytes or `timeout_s` seconds.
-
-    `absolute_max_bytes` limits a single transaction. The default timeout is short because an embedded network waits for
-    no other machine.
-    """
-
-    max_message_count: Annotated[int, Field(ge=1, le=100_000)] = 500
-    absolute_max_bytes: Annotated[int, Field(ge=1024, le=100 * 1024 * 1024)] = 10 * 1024 * 1024
-    preferred_max_bytes: Annotated[int, Field(ge=1024, le=100 * 1024 * 1024)] = 2 * 1024 * 1024
-    timeout_s: Annotated[float, Field(ge=0.001, le=60)] = 0.02
-
-
-class Channel(_Part):
-    """A channel: its members, who orders for it, and who may change it.
-
-    Attributes:
-        members: names of organisations with a peer.
-        orderers: names of ordering organisations; empty: all of the topology.
-        regulator: the member without which no policy of the channel is satisfied.
-        lifecycle_endorsement: policy for committing chaincode definitions; None: the majority, the regulator among it.
-        admins: policy for changing the application part of the configuration; None: likewise.
-        orderer_admins: policy for changing the ordering part; None: likewise, over the ordering organisations.
-    """
-
-    name: ChannelName
-    members: Annotated[tuple[Name, ...], Field(min_length=1, max_length=64)]
-    orderers: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
-    regulator: Name | None = None
-    batch: Batch = Field(default_factory=Batch)
-    lifecycle_endorsement: PolicyText | None = None
-    admins: PolicyText | None = None
-    orderer_admins: PolicyText | None = None
-
-
-class ChaincodeSpec(_Part):
-    """A chaincode and the channels that it is deployed on.
-
-    Attributes:
-        module: where the code is, "package.module:object"; the object is a `sovchain.chaincode.Chaincode`.
-        endorsement_policy: who must endorse a transaction, in Fabric's policy language. No organisation may satisfy it
-            alone.
-    """
-
-    name: ChaincodeName
-    module: ModuleObject
-    channels: Annotated[tuple[ChannelName, ...], Field(min_length=1, max_length=64)]
-    version: Version = "1.0"
-    endorsement_policy: PolicyText
-
-    @property
-    def label(self) -> str:
-        """Label of the chaincode's package."""
-        return f"{self.name}_{self.version}"
-
-
-class Ports(_Part):
-    """Ports of the nodes on the loopback address.
-
-    They are neighbours from `base` on; without a base a free block is found once and kept for the directory.
-    """
-
-    base: Annotated[int, Field(ge=1024, le=65000)] | None = None
-
-
-class Topology(_Part):
-    """A whole network. `load_topology`, `parse_topology` and `checks.check` apply the rules that span several parts."""
 
     name: Name = "guiyang"
-    fabric_version: Literal["2.5", "3.1"] = "3.1"
+    domain: Domain = ""
+    fabric_version: FabricVersion = "3.1"
+    consensus: Consensus = "raft"
+    raft: Raft = Field(default_factory=Raft)
+    bft: Bft = Field(default_factory=Bft)
+    state_database: StateDatabase = "leveldb"
     organizations: Annotated[tuple[Organization, ...], Field(min_length=1, max_length=64)]
     ordering_organizations: Annotated[tuple[OrderingOrganization, ...], Field(min_length=1, max_length=64)]
     channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=64)]
     chaincodes: Annotated[tuple[ChaincodeSpec, ...], Field(max_length=64)] = ()
     ports: Ports = Field(default_factory=Ports)
+    accept: Annotated[tuple[Overridable, ...], Field(max_length=16)] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive(cls, data: Any) -> Any:
+        """Give organisations without a domain one below the network's, and ordering ones one below their operator's."""
+        if not isinstance(data, Mapping):
+            return data
+        derived = dict(data)
+        suffix = data.get("domain")
+        domains: dict[Any, str] = {}
+        for kind in ("organizations", "ordering_organizations"):
+            parts = data.get(kind)
+            if not isinstance(parts, list | tuple):
+                continue
+            filled = []
+            for part in parts:
+                name, domain = _text(part, "name"), _text(part, "domain")
+                if kind == "organizations":
+                    wanted = f"{name.lower()}.{suffix}" if name and isinstance(suffix, str) and suffix else ""
+                    domains[name] = domain or wanted
+                else:
+                    above = domains.get(_text(part, "operator"), "")
+                    wanted = f"orderer.{above}" if above else ""
+                filled.append(_with_domain(part, wanted) if not domain and wanted else part)
+            derived[kind] = tuple(filled)
+        return derived
 
     @property
     def everyone(self) -> tuple[AnyOrganization, ...]:
         """The organisations with a peer, then the ordering organisations."""
         return (*self.organizations, *self.ordering_organizations)
 
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The peers, then the ordering nodes, in the order of their organisations."""
+        return tuple(node for part in self.everyone for node in part.all_nodes)
+
     def organization(self, name: str) -> Organization:
         """Return the organisation of this name. Raises UnknownName."""
-        return _named("organization", name, self.organizations)
+        return named("organization", name, self.organizations)
 
     def ordering_organization(self, name: str) -> OrderingOrganization:
         """Return the ordering organisation of this name. Raises UnknownName."""
-        return _named("ordering organization", name, self.ordering_organizations)
+        return named("ordering organization", name, self.ordering_organizations)
 
     def channel(self, name: str) -> Channel:
         """Return the channel of this name. Raises UnknownName."""
-        return _named("channel", name, self.channels)
+        return named("channel", name, self.channels)
 
     def chaincode(self, name: str) -> ChaincodeSpec:
         """Return the chaincode of this name. Raises UnknownName."""
-        return _named("chaincode", name, self.chaincodes)
+        return named("chaincode", name, self.chaincodes)
 
     def members(self, channel: str) -> tuple[Organization, ...]:
         """Return the organisations on a channel. Raises UnknownName."""
@@ -213,6 +150,49 @@ class Topology(_Part):
         """Return the ordering organisations of a channel. Raises UnknownName."""
         names = self.channel(channel).orderers
         return tuple(self.ordering_organization(name) for name in names) if names else self.ordering_organizations
+
+    def capabilities(self, channel: str) -> Capabilities:
+        """Return a channel's capabilities: its own, or those of the Fabric version. Raises UnknownName."""
+        own = self.channel(channel).capabilities
+        return own or Capabilities(channel="V3_0" if self.fabric_version == "3.1" else "V2_0")
+
+    def anchor_peers(self, channel: str) -> dict[str, tuple[str, ...]]:
+        """Return the hosts of the anchor peers of each member of a channel, by the member's name. Raises UnknownName."""
+        chosen = self.channel(channel).anchor_peers
+        return {part.name: chosen.get(part.name, (part.peer_host,)) for part in self.members(channel)}
+
+    def collections(self, chaincode: str) -> collection_pb2.CollectionConfigPackage | None:
+        """Return the private data collections of a chaincode as its definition holds them; None when it has none.
+
+        Raises UnknownName, and ProtocolError for a policy that cannot be read (`checks` finds both earlier).
+        """
+        specs = self.chaincode(chaincode).collections
+        if not specs:
+            return None
+        return collection_pb2.CollectionConfigPackage(
+            config=[collection_pb2.CollectionConfig(static_collection_config=self._collection(spec)) for spec in specs]
+        )
+
+    def collection_policy(self, spec: Collection) -> str:
+        """Return the policy that says whose peers hold a collection. Raises UnknownName."""
+        if spec.policy:
+            return spec.policy
+        members = ", ".join(f"'{self.organization(name).msp_id}.member'" for name in spec.members)
+        return f"OR({members})"
+
+    def _collection(self, spec: Collection) -> collection_pb2.StaticCollectionConfig:
+        config = collection_pb2.StaticCollectionConfig(
+            name=spec.name,
+            required_peer_count=spec.required_peer_count,
+            maximum_peer_count=spec.max_peer_count,
+            block_to_live=spec.block_to_live,
+            member_only_read=spec.member_only_read,
+            member_only_write=spec.member_only_write,
+        )
+        config.member_orgs_policy.signature_policy.CopyFrom(policydsl.parse(self.collection_policy(spec)))
+        if spec.endorsement_policy:
+            config.endorsement_policy.signature_policy.CopyFrom(policydsl.parse(spec.endorsement_policy))
+        return config
 
     def lifecycle_endorsement(self, channel: str) -> str:
         """Return the policy for committing chaincode definitions on a channel. Raises UnknownName."""
@@ -239,15 +219,14 @@ class Topology(_Part):
         return majority_policy(members, role, leading)
 
 
-_Named = TypeVar("_Named", User, Organization, OrderingOrganization, Channel, ChaincodeSpec)
+def _text(part: Any, field: str) -> str:
+    """A text field of a part, be it made already or as read from a file; empty when it has none."""
+    value = part.get(field) if isinstance(part, Mapping) else getattr(part, field, "")
+    return value if isinstance(value, str) else ""
 
 
-def _named(kind: str, name: str, parts: Iterable[_Named]) -> _Named:
-    known = {part.name: part for part in parts}
-    try:
-        return known[name]
-    except KeyError:
-        raise UnknownName(kind, name, sorted(known)) from None
+def _with_domain(part: Any, domain: str) -> Any:
+    return {**part, "domain": domain} if isinstance(part, Mapping) else part.model_copy(update={"domain": domain})
 
 
 def majority_policy(msp_ids: Sequence[str], role: str, regulator: str | None) -> str:
@@ -273,24 +252,9 @@ _CITY: Final = "CN-GZ-520100"
 _REGULATOR: Final = "Supervisor"
 
 
-def _organization(name: str, domain: str, jurisdiction: str, role: str, clearance: str) -> Organization:
+def _organization(name: str, jurisdiction: str, role: str, clearance: str, domain: str = "") -> Organization:
     claims = {"role": role, "clearance": clearance}
-    return Organization(
-        name=name,
-        msp_id=f"{name}MSP",
-        domain=domain,
-        jurisdiction=jurisdiction,
-        users=(User(name="Admin", role="admin", attributes=claims), User(name="User1", attributes=claims)),
-    )
-
-
-def _ordering(operator: str) -> OrderingOrganization:
-    return OrderingOrganization(
-        name=f"{operator}Orderer",
-        msp_id=f"{operator}OrdererMSP",
-        domain=f"orderer.{operator.lower()}.guiyang.example",
-        operator=operator,
-    )
+    return Organization(name=name, domain=domain, jurisdiction=jurisdiction, attributes=claims)
 
 
 def _with_regulator(*others: str) -> str:
@@ -310,14 +274,17 @@ def default_topology() -> Topology:
     members = {name: (*others, _REGULATOR) for name, others in endorsers.items()}
     members["logistics"] += ("OverseasCarrier",)
     return Topology(
+        domain="guiyang.example",
         organizations=(
-            _organization("Government", "government.guiyang.example", _CITY, "official", "core"),
-            _organization("Finance", "finance.guiyang.example", _CITY, "analyst", "important"),
-            _organization("Logistics", "logistics.guiyang.example", _CITY, "operator", "important"),
-            _organization(_REGULATOR, "supervisor.guiyang.example", "CN-GZ", "supervisor", "core"),
-            _organization("OverseasCarrier", "carrier.singapore.example", "SG", "carrier", "general"),
+            _organization("Government", _CITY, "official", "core"),
+            _organization("Finance", _CITY, "analyst", "important"),
+            _organization("Logistics", _CITY, "operator", "important"),
+            _organization(_REGULATOR, "CN-GZ", "supervisor", "core"),
+            _organization("OverseasCarrier", "SG", "carrier", "general", "carrier.singapore.example"),
         ),
-        ordering_organizations=tuple(_ordering(operator) for operator in ("Government", "Finance", _REGULATOR)),
+        ordering_organizations=tuple(
+            OrderingOrganization(operator=operator) for operator in ("Government", "Finance", _REGULATOR)
+        ),
         channels=tuple(Channel(name=name, members=names, regulator=_REGULATOR) for name, names in members.items()),
         chaincodes=tuple(
             ChaincodeSpec(

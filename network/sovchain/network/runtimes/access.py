@@ -9,15 +9,15 @@ from sovchain.network.runtimes import Site
 from sovchain.network.topology import Organization
 
 
-def node_address(site: Site, material: OrganizationMaterial) -> NodeAddress:
-    """Where an organisation's peer or ordering node listens and how it proves itself."""
-    host = material.node().host
+def node_address(site: Site, material: OrganizationMaterial, host: str | None = None) -> NodeAddress:
+    """Where an organisation's peer or ordering node listens and how it proves itself; without a host its first one."""
+    host = material.node(host).host
     return NodeAddress(material.msp_id, f"{HOST}:{site.ports[host]}", material.tls_root_pem, host)
 
 
-def administered_peer(site: Site, material: Material, organization: Organization) -> Peer:
-    """The organisation's peer, spoken to by the organisation's administrator. Close it after use."""
+def administered_peer(site: Site, material: Material, organization: Organization, host: str | None = None) -> Peer:
+    """The organisation's peer with this host name, or its first, spoken to by the organisation's administrator. Close it after use."""
     own = material.organization(organization.name)
     credential = own.user(organization.administrator.name)
     administrator = Administrator.from_pem(organization.msp_id, credential.certificate_pem, credential.private_key_pem)
-    return Peer(node_address(site, own), administrator)
+    return Peer(node_address(site, own, host), administrator)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from sovchain.ledger.node import AddressInUseError, EmbeddedLedger, NodeSpec
-from sovchain.network.errors import PortInUse
+from sovchain.network.errors import PortInUse, RuntimeUnavailable
 from sovchain.network.material import Material, OrganizationMaterial
 from sovchain.network.ports import ADDRESS
 from sovchain.network.runtimes import Packages, Site
@@ -34,9 +34,9 @@ class EmbeddedRuntime:
 
     def services(self, topology: Topology) -> Sequence[str]:
         """The peers, the ordering nodes, then both instances of each chaincode, so that new chaincodes come last."""
+        _supported(topology)
         return [
-            *(organization.peer_host for organization in topology.organizations),
-            *(orderer.orderer_host for orderer in topology.ordering_organizations),
+            *(node.host for node in topology.nodes),
             *(service_name(spec.name, instance) for spec in topology.chaincodes for instance in INSTANCES),
         ]
 
@@ -52,12 +52,11 @@ class EmbeddedRuntime:
 
     async def start(self, site: Site, material: Material, genesis_blocks: Sequence[bytes]) -> None:
         """See `Runtime.start`."""
-        topology = site.topology
         try:
             self._ledger = await EmbeddedLedger.start(
                 site.directory,
-                peers=[_node(material.organization(part.name), site) for part in topology.organizations],
-                orderers=[_node(material.organization(part.name), site) for part in topology.ordering_organizations],
+                peers=_nodes(site, material, "peer"),
+                orderers=_nodes(site, material, "orderer"),
             )
         except AddressInUseError as error:
             port = int(error.address.rpartition(":")[2])
@@ -83,8 +82,31 @@ class EmbeddedRuntime:
                 await chaincodes.stop()
 
 
-def _node(organization: OrganizationMaterial, site: Site) -> NodeSpec:
-    node = organization.node()
+def _supported(topology: Topology) -> None:
+    """Refuse what this runtime would have to leave out. Raises RuntimeUnavailable."""
+    authorities = [part.name for part in topology.everyone if part.certificate_authority != "generated"]
+    several = [part.name for part in topology.organizations if part.peers > 1]
+    reasons = [
+        f"it has one peer for each organisation, and {several[0]} has more" if several else "",
+        "it keeps no state in CouchDB" if topology.state_database == "couchdb" else "",
+        f"it starts no Fabric CA, which {authorities[0]} asks for" if authorities else "",
+        "one node orders, and blocks of a BFT channel need a quorum" if topology.consensus == "bft" else "",
+    ]
+    reason = next(filter(None, reasons), None)
+    if reason is not None:
+        raise RuntimeUnavailable("embedded", f"{reason}; native and docker run such a network", ("native", "docker"))
+
+
+def _nodes(site: Site, material: Material, kind: str) -> list[NodeSpec]:
+    return [
+        _node(material.organization(node.organization), node.host, site)
+        for node in site.topology.nodes
+        if node.kind == kind
+    ]
+
+
+def _node(organization: OrganizationMaterial, host: str, site: Site) -> NodeSpec:
+    node = organization.node(host)
     return NodeSpec(
         msp_id=node.msp_id,
         host=node.host,

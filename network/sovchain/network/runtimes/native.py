@@ -25,14 +25,14 @@ import httpx
 import structlog
 
 from sovchain.client import EndorseError, Gateway, SigningIdentity
-from sovchain.network.errors import LifecycleError, NetworkError, NodeFailed, NotEnoughSpace
+from sovchain.network.errors import LifecycleError, NetworkError, NodeFailed, NotEnoughSpace, RuntimeUnavailable
 from sovchain.network.files import clean, make_folder, write_file
 from sovchain.network.genesis import HOST
 from sovchain.network.material import Material, OrganizationMaterial
 from sovchain.network.participation import OrderingNodeAdmin
-from sovchain.network.ports import ADDRESS
+from sovchain.network.ports import ADDRESS, node_ports, service_names
 from sovchain.network.profiles import profile_path
-from sovchain.network.runtimes import Packages, Site
+from sovchain.network.runtimes import RUNTIMES, Packages, Site
 from sovchain.network.runtimes.access import administered_peer
 from sovchain.network.runtimes.chaincodes import (
     ChaincodeInstance,
@@ -45,7 +45,7 @@ from sovchain.network.runtimes.chaincodes import (
 from sovchain.network.runtimes.processes import Supervised, end_orphans, last_line, tail
 from sovchain.network.runtimes.programs import Programs, find_programs
 from sovchain.network.runtimes.settings import NodePlace, Settings, as_yaml, orderer_settings, peer_settings
-from sovchain.network.topology import ChaincodeSpec, Organization, Topology
+from sovchain.network.topology import ChaincodeSpec, Node, Organization, Topology
 
 ANSWER_TIMEOUT_S: Final = 30.0
 """How long a node may take from its start to its first answer, and a channel until a client can use its chaincode."""
@@ -67,16 +67,6 @@ _BUILDER: Final = {
 }
 
 _log = structlog.get_logger("sovchain.network.native")
-
-
-def second_service(host: str) -> str:
-    """Name of the port of an ordering node's administration, or of a peer's chaincode listener."""
-    return f"{host}, second"
-
-
-def operations_service(host: str) -> str:
-    """Name of the port of a node's health and metrics."""
-    return f"{host}, operations"
 
 
 def chaincode_service(organization: str, chaincode: str) -> str:
@@ -131,22 +121,16 @@ class NativeRuntime:
         if isinstance(process, ChaincodeInstance):
             await process.ready()
             return
-        for name, node in self._orderers.items():
-            if node.process is process:
-                await self._join_orderer(name, self._blocks)
-        for name, node in self._peers.items():
-            if node.process is process:
-                assert self._site is not None
-                await self._join_peer(self._site.topology.organization(name), self._blocks)
+        if target in self._orderers:
+            await self._join_orderer(target, self._blocks)
+        else:
+            await self._join_peer(target, self._blocks)
 
     def services(self, topology: Topology) -> Sequence[str]:
         """Three ports for each node, then one for each chaincode of each organisation."""
-        hosts = [
-            *(organization.peer_host for organization in topology.organizations),
-            *(orderer.orderer_host for orderer in topology.ordering_organizations),
-        ]
+        _supported(topology)
         return [
-            *(name for host in hosts for name in (host, second_service(host), operations_service(host))),
+            *service_names(topology),
             *(
                 chaincode_service(organization.name, spec.name)
                 for organization in topology.organizations
@@ -201,23 +185,22 @@ class NativeRuntime:
         self._blocks = blocks = dict(zip((channel.name for channel in topology.channels), genesis_blocks, strict=True))
         _check_space(site)
         self._write_builder(site)
-        for orderer in topology.ordering_organizations:
-            own = material.organization(orderer.name)
-            place = _place(site, own)
-            settings = orderer_settings(own.msp_id, place)
-            self._orderers[orderer.name] = await self._launch("orderer", [], settings, own)
-        for organization in topology.organizations:
-            own = material.organization(organization.name)
-            place = _place(site, own)
+        for node in topology.nodes:
+            own = material.organization(node.organization)
+            place = _place(site, own, node)
+            if node.kind == "orderer":
+                settings = orderer_settings(own.msp_id, place)
+                self._orderers[node.host] = await self._launch("orderer", [], settings, own, node.host)
+                continue
             builder = str(site.directory / "nodes/builder")
-            bootstrap = f"{place.host}:{place.port}"
-            settings = peer_settings(
-                organization.peer_host, topology, own.msp_id, place, builder=builder, bootstrap=bootstrap
-            )
-            self._peers[organization.name] = await self._launch("peer", ["node", "start"], settings, own)
+            bootstrap = f"{place.host}:{site.ports[own.organization.all_nodes[0].host]}"
+            settings = peer_settings(node.host, topology, own.msp_id, place, builder=builder, bootstrap=bootstrap)
+            self._peers[node.host] = await self._launch("peer", ["node", "start"], settings, own, node.host)
+        # A peer that joins a channel calls the anchor peers at once, and waits long before it calls an absent one again.
+        await asyncio.gather(*(self._join_peer(host, {}) for host in self._peers))
         await asyncio.gather(
-            *(self._join_orderer(name, blocks) for name in self._orderers),
-            *(self._join_peer(organization, blocks) for organization in topology.organizations),
+            *(self._join_orderer(host, blocks) for host in self._orderers),
+            *(self._join_peer(host, blocks) for host in self._peers),
         )
 
     @staticmethod
@@ -229,11 +212,11 @@ class NativeRuntime:
             (folder / name).chmod(0o700)
 
     async def _launch(
-        self, program: str, arguments: Sequence[str], settings: Settings, material: OrganizationMaterial
+        self, program: str, arguments: Sequence[str], settings: Settings, material: OrganizationMaterial, host: str
     ) -> _Node:
         assert self._site is not None
         assert self._programs is not None
-        directory, host = self._site.directory, material.node().host
+        directory = self._site.directory
         folder = directory / "nodes" / host
         make_folder(folder / "data")
         clean(folder)
@@ -254,29 +237,38 @@ class NativeRuntime:
         await process.start()
         return _Node(process, material)
 
-    async def _join_orderer(self, name: str, blocks: Mapping[str, bytes]) -> None:
-        """Wait until an ordering node answers, and join it to those of its channels that it does not know."""
+    async def _join_orderer(self, host: str, blocks: Mapping[str, bytes]) -> None:
+        """Wait until an ordering node answers, and join it to those of its channels that it does not know.
+
+        `blocks` holds the first blocks of the channels to join.
+        """
         assert self._site is not None
-        node, topology = self._orderers[name], self._site.topology
+        node, topology = self._orderers[host], self._site.topology
+        name = node.material.organization.name
         own = {
             channel.name for channel in topology.channels if name in {o.name for o in topology.orderers(channel.name)}
         }
-        admin = orderer_admin(self._site, node.material)
+        admin = orderer_admin(self._site, node.material, host)
         try:
             joined = await self._answer(node, admin.channels)
-            await asyncio.gather(*(admin.join(channel, blocks[channel]) for channel in sorted(own - joined)))
+            await asyncio.gather(
+                *(admin.join(channel, blocks[channel]) for channel in sorted((own & blocks.keys()) - joined))
+            )
         finally:
             await admin.close()
 
-    async def _join_peer(self, organization: Organization, blocks: Mapping[str, bytes]) -> None:
-        """Wait until a peer answers, and join it to those of its channels that it does not know."""
+    async def _join_peer(self, host: str, blocks: Mapping[str, bytes]) -> None:
+        """The same for a peer."""
         assert self._site is not None
         assert self._material is not None
+        organization = self._site.topology.organization(self._peers[host].material.organization.name)
         own = {channel.name for channel in self._site.topology.channels if organization.name in channel.members}
-        peer = administered_peer(self._site, self._material, organization)
+        peer = administered_peer(self._site, self._material, organization, host)
         try:
-            joined = await self._answer(self._peers[organization.name], peer.channels)
-            await asyncio.gather(*(peer.join(channel, blocks[channel]) for channel in sorted(own - joined)))
+            joined = await self._answer(self._peers[host], peer.channels)
+            await asyncio.gather(
+                *(peer.join(channel, blocks[channel]) for channel in sorted((own & blocks.keys()) - joined))
+            )
         finally:
             await peer.close()
 
@@ -383,27 +375,38 @@ _UNAVAILABLE: Final = 14
 _DEADLINE_EXCEEDED: Final = 4
 
 
-def orderer_admin(site: Site, material: OrganizationMaterial) -> OrderingNodeAdmin:
-    """The administration of an organisation's ordering node, with its administrator's TLS certificate."""
+def orderer_admin(site: Site, material: OrganizationMaterial, host: str | None = None) -> OrderingNodeAdmin:
+    """The administration of an organisation's ordering node with this host name, or its first, with its administrator's TLS certificate."""
     name = f"Admin@{material.organization.domain}"
     tls = material.folder / "users" / name / "tls"
-    address = f"{HOST}:{site.ports[second_service(material.node().host)]}"
+    node = next(node for node in material.organization.all_nodes if host in (None, node.host))
+    address = f"{HOST}:{site.ports[node_ports(node)['admin']]}"
     return OrderingNodeAdmin(material.msp_id, address, tls / "ca.crt", tls / "client.crt", tls / "client.key")
 
 
-def _place(site: Site, material: OrganizationMaterial) -> NodePlace:
-    host = material.node().host
-    kind = "peers" if isinstance(material.organization, Organization) else "orderers"
-    folder = material.folder / kind / host
+def _supported(topology: Topology) -> None:
+    """Refuse what this runtime would have to leave out. Raises RuntimeUnavailable."""
+    authorities = [part.name for part in topology.everyone if part.certificate_authority != "generated"]
+    reasons = [
+        "it starts no CouchDB" if topology.state_database == "couchdb" else "",
+        f"it starts no Fabric CA, which {authorities[0]} asks for" if authorities else "",
+    ]
+    reason = next(filter(None, reasons), None)
+    if reason is not None:
+        raise RuntimeUnavailable("native", f"{reason}; change the topology, or use another runtime", RUNTIMES)
+
+
+def _place(site: Site, material: OrganizationMaterial, node: Node) -> NodePlace:
+    folder, ports = material.node_folder(node.host), node_ports(node)
     return NodePlace(
         host=HOST,
         listen=ADDRESS,
-        port=site.ports[host],
-        operations_port=site.ports[operations_service(host)],
-        second_port=site.ports[second_service(host)],
+        port=site.ports[ports["main"]],
+        operations_port=site.ports[ports["operations"]],
+        second_port=site.ports[ports["chaincode" if node.kind == "peer" else "admin"]],
         msp=str(folder / "msp"),
         tls=str(folder / "tls"),
-        data=str(site.directory / "nodes" / host / "data"),
+        data=str(site.directory / "nodes" / node.host / "data"),
     )
 
 
@@ -412,8 +415,9 @@ def _check_space(site: Site) -> None:
     needed = 0
     for channel in site.topology.channels:
         for orderer in site.topology.orderers(channel.name):
-            wal = site.directory / "nodes" / orderer.orderer_host / "data/wal" / channel.name
-            needed += 0 if wal.exists() else _WAL_BYTES
+            for node in orderer.all_nodes if site.topology.consensus == "raft" else ():
+                wal = site.directory / "nodes" / node.host / "data/wal" / channel.name
+                needed += 0 if wal.exists() else _WAL_BYTES
     free = shutil.disk_usage(site.directory).free
     if free < needed + _SPARE_BYTES:
         raise NotEnoughSpace(site.directory, needed + _SPARE_BYTES, free)
