@@ -230,8 +230,18 @@ def orphan(path: Path) -> int | None:
     """The number of the process that the file `path` was written for, if it still runs."""
     try:
         pid = int(path.read_bytes())
-        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+        threads = len(os.listdir(f"/proc/{pid}/task"))
     except (OSError, ValueError):
         return None
-    return pid if f"{PID_VARIABLE}={path}".encode() in variables and state != b"Z" else None
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except ProcessLookupError:
+        environment = b""
+    except OSError:
+        return None
+    # A process that is ending has lost its environment before it closes its ports.
+    ours = not environment or f"{PID_VARIABLE}={path}".encode() in environment.split(b"\0")
+    # Its first thread can be gone while others still hold its ports.
+    ended = state == b"Z" and threads <= 1
+    return pid if ours and not ended else None
