@@ -68,7 +68,7 @@ class Sovchain:
         admitted = self.ok(
             "registry", "admit", EXAMPLES / "registry" / f"{channel}.yaml", "--channel", channel, "--as", seats
         )
-        assert admitted["state"] == "passed"
+        assert admitted["state"] == "passed", admitted
         assert self.ok("law", "enact", LAW, "--channel", channel, "--as", seats)["state"] == "passed"
 
     def share(self, file: Path, purpose: str = "credit-assessment") -> Any:

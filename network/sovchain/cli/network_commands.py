@@ -24,7 +24,9 @@ START_TIMEOUT_S = 120
 @command
 async def up(
     directory: Directory = DEFAULT_DIRECTORY,
-    runtime: Annotated[str, typer.Option(help="What it runs on: embedded or native.")] = "embedded",
+    runtime: Annotated[
+        str | None, typer.Option(help="What it runs on: embedded or native; without it as before, or embedded.")
+    ] = None,
     topology: Annotated[
         Path | None, typer.Option(help="A topology file; without it the stored or the default one.")
     ] = None,
@@ -39,7 +41,7 @@ async def up(
     return await _foreground(out, directory, runtime, topology, ready_fd)
 
 
-async def _foreground(out: Output, directory: Path, runtime: str, topology: Path | None, ready_fd: int) -> int | None:
+async def _foreground(out: Output, directory: Path, runtime: str | None, topology: Path | None, ready_fd: int) -> int | None:
     from sovchain.network import Network
 
     stop = asyncio.Event()
@@ -99,10 +101,12 @@ def _leave_terminal(directory: Path) -> None:
     os.close(log)
 
 
-def _detach(out: Output, directory: Path, runtime: str, topology: Path | None) -> int | None:
+def _detach(out: Output, directory: Path, runtime: str | None, topology: Path | None) -> int | None:
     """Start this command again in a session of its own and wait until it says that the network is up."""
     read, write = os.pipe()
-    arguments = ["up", "--dir", str(directory), "--runtime", runtime, "--ready-fd", str(write)]
+    arguments = ["up", "--dir", str(directory), "--ready-fd", str(write)]
+    if runtime is not None:
+        arguments += ["--runtime", runtime]
     if topology is not None:
         arguments += ["--topology", str(topology)]
     child = subprocess.Popen(

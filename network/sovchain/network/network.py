@@ -29,6 +29,7 @@ from sovchain.network.startup import Progress, Running, Steps, bring_up, deploy_
 from sovchain.network.topology import Topology, default_topology
 from sovchain.network.topologyfile import load_topology
 
+DEFAULT_RUNTIME: Final = "embedded"
 _POLL_S: Final = 0.05
 _log = structlog.get_logger("sovchain.network")
 
@@ -47,7 +48,7 @@ class Network:
     def up(
         cls,
         topology: Topology | Path | str | None = None,
-        runtime: str = "embedded",
+        runtime: str | None = None,
         directory: Path | str | None = None,
         *,
         progress: Progress | None = None,
@@ -60,7 +61,8 @@ class Network:
         Args:
             topology: a topology, the path of a YAML file, or None for the one stored in `directory` or else the
                 default.
-            runtime: "embedded", or "native" for Fabric's own programs on this machine.
+            runtime: "embedded", or "native" for Fabric's own programs on this machine; None for the one stored in
+                `directory` or else the embedded one.
             directory: where the network lives (created, mode 0700). None: a temporary one, removed at the end.
             progress: called after each step.
 
@@ -176,17 +178,19 @@ class Network:
 
 @asynccontextmanager
 async def _up(
-    topology: Topology | Path | str | None, runtime_name: str, place: Path | None, progress: Progress | None
+    topology: Topology | Path | str | None, runtime_name: str | None, place: Path | None, progress: Progress | None
 ) -> AsyncIterator[Network]:
-    runtime = create_runtime(runtime_name)
+    create_runtime(runtime_name or DEFAULT_RUNTIME)  # refuses a name before anything is touched
     wanted = _topology(topology)
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(_temporary()) if place is None else _absolute(place)
         instance = stack.enter_context(open_instance(directory))
         stack.enter_context(logging_to(instance.logs / "network.log"))
         chosen = wanted or _stored_topology(instance) or default_topology()
+        name = runtime_name or (instance.description.runtime if instance.description else DEFAULT_RUNTIME)
+        runtime = create_runtime(name)
         try:
-            nodes = await bring_up(instance, chosen, runtime_name, runtime, Steps(progress, step_count(chosen)))
+            nodes = await bring_up(instance, chosen, name, runtime, Steps(progress, step_count(chosen)))
             instance.mark("up")
             _log.info("network is up", directory=str(directory), pid=os.getpid())
             yield Network(directory, chosen, nodes)

@@ -1,0 +1,129 @@
+"""What a network of real Fabric programs offers to others, survives, and keeps to itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from commandline import Sovchain
+
+from sovchain.network import Network
+from sovchain.network.runtimes.programs import Programs
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def peer(programs: Programs, native: Sovchain, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the unmodified `peer` program as Finance's administrator, with nothing but folders of the network."""
+    organization = native.directory / "organizations/peerOrganizations/finance.guiyang.example"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "FABRIC_CFG_PATH": str(native.directory / "nodes/peer0.finance.guiyang.example"),
+        "CORE_PEER_MSPCONFIGPATH": str(organization / "users/Admin@finance.guiyang.example/msp"),
+    }
+    command = [programs["peer"], *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_unmodified_peer_program_queries_and_invokes(programs: Programs, native: Sovchain) -> None:
+    status = Network.status(native.directory)
+    channels = peer(programs, native, "channel", "list")
+    assert {"finance", "government"} <= set(channels.stdout.split()), channels.stderr
+    call = json.dumps({"Args": ["Registry:seats"]})
+    queried = peer(programs, native, "chaincode", "query", "-C", "finance", "-n", "finance", "-c", call)
+    assert queried.returncode == 0, queried.stderr
+    assert set(json.loads(queried.stdout)) == {"legislator", "regulator", "sector"}
+
+    organizations = native.directory / "organizations"
+    orderer = "orderer.government.guiyang.example"
+    root = organizations / f"ordererOrganizations/{orderer}/tlsca/tlsca.{orderer}-cert.pem"
+    targets = []
+    for name in ("government", "supervisor"):
+        domain = f"{name}.guiyang.example"
+        address = f"localhost:{status.ports[f'peer0.{domain}']}"
+        tls_root = organizations / f"peerOrganizations/{domain}/tlsca/tlsca.{domain}-cert.pem"
+        targets += ["--peerAddresses", address, "--tlsRootCertFiles", str(tls_root)]
+    suspend = {"Args": ["Sharing:file_request", "0" * 64, "statistics", secrets.token_hex(32), "read", "unstated", ""]}
+    invoked = peer(
+        programs, native, "chaincode", "invoke", "-C", "finance", "-n", "finance", "-c", json.dumps(suspend),
+        "-o", f"localhost:{status.ports[orderer]}", "--tls", "--cafile", str(root), *targets, "--waitForEvent",
+    )  # fmt: skip
+    # There is no such data set: the contract's own refusal has come through a real peer to its own program.
+    assert invoked.returncode != 0
+    assert "E_NOT_FOUND" in invoked.stderr
+
+
+def test_the_official_node_client_works_from_the_profile(native: Sovchain) -> None:
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sovchain/node"
+    if shutil.which("node") is None or not (cache / "node_modules/@hyperledger/fabric-gateway").exists():
+        pytest.skip("missing program: node with npm: install Node.js 20 (Debian: apt-get install nodejs npm)")
+    script = cache / f"native-{secrets.token_hex(4)}.mjs"
+    script.write_text((Path(__file__).parents[1] / "node/gateway.mjs").read_text())
+    domain = "logistics.guiyang.example"
+    msp = native.directory / f"organizations/peerOrganizations/{domain}/users/User1@{domain}/msp"
+    (certificate,) = (msp / "signcerts").iterdir()
+    (key,) = (msp / "keystore").iterdir()
+    profile = native.directory / "connections/Logistics.json"
+    try:
+        done = subprocess.run(
+            ["node", script, profile, certificate, key, "GY-000017"],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    finally:
+        script.unlink()
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert seen["status"]["successful"]
+    assert seen["event"]["name"] == "WaybillIssued"
+    assert seen["read"]["custodian"] == "LogisticsMSP"
+
+
+def test_a_planted_marker_is_in_the_parties_private_stores_only(native: Sovchain, tmp_path: Path) -> None:
+    """Block files, logs and state databases of all peers and ordering nodes are searched."""
+    marker = f"MARKER{secrets.token_hex(8)}"
+    file = tmp_path / "mine.csv"
+    file.write_text(f"enterprise,note\nNanming Noodles,{marker}\n")
+    dataset = native.share(file)["dataset"]["id"]
+    answer = native.ok("request", dataset, "--channel", "finance", "--as", "Finance", "--purpose", "credit-assessment")
+    native.ok("release", answer["request"], "--channel", "finance", "--as", "Government")
+    target = tmp_path / "received.csv"
+    native.ok("open", answer["request"], "--channel", "finance", "--as", "Finance", "--output", target)
+    assert target.read_bytes() == file.read_bytes()
+    assert native.run("audit", "verify").code == 0
+
+    holders, public = set(), False
+    for path in native.directory.rglob("*"):
+        if not path.is_file() or "wal" in path.parts:
+            content = b""
+        else:
+            content = path.read_bytes()
+        if marker.encode() in content:
+            holders.add(path.relative_to(native.directory).parts[:2])
+        public = public or ("chains" in path.parts and dataset.encode() in content)
+    assert public, "the search does not find what is public"
+    parties = {("nodes", f"peer0.{name}.guiyang.example") for name in ("government", "finance")}
+    assert holders <= parties
+    stores = [
+        path
+        for path in native.directory.rglob("*")
+        if path.is_file() and "ledgersData" in path.parts and marker.encode() in path.read_bytes()
+    ]
+    allowed = {"pvtdataStore", "stateLeveldb"}
+    assert all(allowed & set(path.parts) for path in stores), stores
+
+
+def test_a_killed_supervisor_leaves_what_the_next_start_takes_up(native: Sovchain) -> None:
+    before = native.ok("status")
+    native.kill()
+    native.ok("up", "--detach")
+    after = native.ok("status")
+    assert after["pid"] != before["pid"]
+    assert after["runtime"] == "native"
+    for name, channel in before["channels"].items():
+        assert after["channels"][name]["height"] >= channel["height"]
+    assert native.run("audit", "verify").code == 0
