@@ -98,10 +98,7 @@ def test_a_planted_marker_is_in_the_parties_private_stores_only(native: Sovchain
 
     holders, public = set(), False
     for path in native.directory.rglob("*"):
-        if not path.is_file() or "wal" in path.parts:
-            content = b""
-        else:
-            content = path.read_bytes()
+        content = b"" if not path.is_file() or "wal" in path.parts else path.read_bytes()
         if marker.encode() in content:
             holders.add(path.relative_to(native.directory).parts[:2])
         public = public or ("chains" in path.parts and dataset.encode() in content)

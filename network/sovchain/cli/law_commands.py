@@ -49,12 +49,17 @@ def load_organisations(path: Path) -> list[Organisation]:
         raise CommandError(f"{path} cannot be used", f"{place}: {first['msg']}", remedy) from None
 
 
-async def _vote(directory: Path, channel: str, voters: list[str], proposed: Proposed) -> list[dict[str, Any]]:
-    """Have each voter vote for a ballot; what each vote left missing."""
+async def _vote(
+    directory: Path, channel: str, voters: list[str], proposed: Proposed
+) -> tuple[BallotView, list[dict[str, Any]]]:
+    """Have each voter vote for a ballot: how it stands at the end, and what each vote left missing."""
     steps = []
+    latest = proposed.committed
     for voter in voters:
         async with sovereign(directory, voter, channel, default_user="Admin") as office:
+            await office.reached(latest)
             voted = await office.vote(proposed.ballot)
+        latest = voted.committed
         steps.append(
             {
                 "voter": voter,
@@ -64,7 +69,7 @@ async def _vote(directory: Path, channel: str, voters: list[str], proposed: Prop
                 "missing": list(voted.view.missing),
             }
         )
-    return steps
+    return voted.view, steps
 
 
 def _voters(text: str) -> list[str]:
@@ -100,9 +105,7 @@ async def admit(
     voters = _voters(who)
     async with sovereign(directory, voters[0], channel, default_user="Admin") as office:
         proposed = await office.propose_admission(organisations)
-    steps = await _vote(directory, channel, voters, proposed)
-    async with sovereign(directory, voters[0], channel, default_user="Admin") as office:
-        view = await office.ballot(proposed.ballot)
+    view, steps = await _vote(directory, channel, voters, proposed)
     names = ", ".join(organisation.name for organisation in organisations)
     _show_ballot(Output(as_json=json_output), f"admission of {names}", proposed, view, steps)
 
@@ -162,9 +165,7 @@ async def enact(
     voters = _voters(who)
     async with sovereign(directory, voters[0], channel, default_user="Admin") as office:
         proposed = await office.propose_law(file)
-    steps = await _vote(directory, channel, voters, proposed)
-    async with sovereign(directory, voters[0], channel, default_user="Admin") as office:
-        view = await office.ballot(proposed.ballot)
+    view, steps = await _vote(directory, channel, voters, proposed)
     header = proposed.draft.header
     _show_ballot(
         Output(as_json=json_output), f"{header.law} version {header.version}, {header.title}", proposed, view, steps

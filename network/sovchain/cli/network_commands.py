@@ -41,7 +41,9 @@ async def up(
     return await _foreground(out, directory, runtime, topology, ready_fd)
 
 
-async def _foreground(out: Output, directory: Path, runtime: str | None, topology: Path | None, ready_fd: int) -> int | None:
+async def _foreground(
+    out: Output, directory: Path, runtime: str | None, topology: Path | None, ready_fd: int
+) -> int | None:
     from sovchain.network import Network
 
     stop = asyncio.Event()
