@@ -58,7 +58,7 @@ def test_the_default_topology_survives_being_written_and_read() -> None:
 # A key that is not in the document is reported at the line of the part that lacks it.
 ELSEWHERE = {
     "channels[0].lifecycle_endorsement": "- name: shared",
-    "channels[0].orderer_admins": "- name: shared",
+    "ordering_organizations": "ordering_organizations:",
     "organizations[1].users": "users:",
     "chaincodes[0].module": "- name: notes",
 }
@@ -75,7 +75,7 @@ def line_of(word: str) -> int:
         ("members: [Alpha, Beta]", "members: [Alpha, Alpha]", "channels[0].members[1]", "used already", ()),
         ("members: [Alpha, Beta]", "members: [Alpha]", "channels[0].lifecycle_endorsement", "alone", ()),
         ("operator: Beta}", "operator: Gamma}", "ordering_organizations[1].operator", "Gamma", ("Alpha", "Beta")),
-        ("operator: Beta}", "operator: Alpha}", "channels[0].orderer_admins", "alone satisfies the policy: Alpha", ()),
+        ("operator: Beta}", "operator: Alpha}", "ordering_organizations", "Alpha runs 2 of the 2", ()),
         ("msp_id: BetaMSP", "msp_id: AlphaMSP", "organizations[1].msp_id", "organizations[0].msp_id", ()),
         ("    domain: beta.example", "    domain: alpha.example", "organizations[1].domain", "used already", ()),
         ("{name: Admin, role: admin}", "{name: Admin}", "organizations[1].users", "admin", ()),
@@ -106,7 +106,7 @@ def test_a_mistake_is_named_with_its_key_and_line(
     assert problem in error.problem
     assert set(allowed) <= set(error.allowed)
     assert "network.yaml" in str(error)
-    missing = problem in ("missing", "admin") or "alone" in problem
+    missing = problem in ("missing", "admin") or "alone" in problem or "runs" in problem
     place = ELSEWHERE[key] if missing and key in ELSEWHERE else old
     assert error.line == line_of(place) + (0 if missing else new.count("\n"))
 
