@@ -264,7 +264,7 @@ def _ordering(topology: Topology, channel: Channel, key: str) -> Problems:
             "add ordering nodes (nodes) or organisations, or use raft", rule="bft-nodes",
         )  # fmt: skip
         return
-    # A majority decides in Raft; in BFT whoever holds more than a third breaks what the others rely on.
+    # A majority decides in Raft; in BFT whoever holds a third breaks what the others rely on.
     tolerated = (total - 1) // 3 if bft else total // 2
     for operator, count in shares.items():
         if count > tolerated:

@@ -60,20 +60,20 @@ def _decides(key: str, text: str, owners: Mapping[str, str], *, alone: bool = Fa
         )  # fmt: skip
     if strangers:
         return
-    if not _satisfied(envelope, owners):
+    if not satisfied_by(envelope, owners):
         yield TopologyProblem(key, "nobody can satisfy the policy", "ask for fewer signatures", rule="policy")
-    elif _satisfied(envelope, ()):
+    elif satisfied_by(envelope, ()):
         yield TopologyProblem(key, "the policy asks for no signature", "ask for two or more", rule="sole-policy")
     elif not alone:
         for owner in dict.fromkeys(owners.values()):
-            if _satisfied(envelope, [msp_id for msp_id, behind in owners.items() if behind == owner]):
+            if satisfied_by(envelope, [msp_id for msp_id, behind in owners.items() if behind == owner]):
                 yield TopologyProblem(
                     key, f"one organisation alone satisfies the policy: {owner}", "ask for two or more organisations",
                     rule="sole-policy",
                 )  # fmt: skip
 
 
-def _satisfied(envelope: policies_pb2.SignaturePolicyEnvelope, msp_ids: AnyCollection[str]) -> bool:
+def satisfied_by(envelope: policies_pb2.SignaturePolicyEnvelope, msp_ids: AnyCollection[str]) -> bool:
     """Whether identities of these organisations, as many and of such roles as it takes, satisfy a policy.
 
     Asked for each organisation this is quick, where listing all groups that satisfy a policy of many members is not
