@@ -54,7 +54,8 @@ def test_class(conformance_network):
 
 def run_pytest(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    environment = kept | environment
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=100
     )
@@ -139,9 +140,11 @@ def test_a_channel_marker_without_a_name_is_a_usage_error(tmp_path: Path) -> Non
 
 
 def test_a_runtime_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
-    """With no programs on PATH, no runtime but the embedded one can come up."""
+    """With no programs on PATH nor in the cache, no runtime but the embedded one can come up."""
     test = "def test_it(fabric):\n    pass\n"
-    done = run_pytest(project(tmp_path, test), "--fabric-runtime=native", PATH="", SOVCHAIN_FABRIC_BIN="")
+    done = run_pytest(
+        project(tmp_path, test), "--fabric-runtime=native", PATH="", SOVCHAIN_FABRIC_BIN="", HOME=str(tmp_path)
+    )
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     assert "the network did not come up on the native runtime: " in done.stdout
     assert "Traceback" not in done.stdout

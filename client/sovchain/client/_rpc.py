@@ -7,6 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import grpc
@@ -20,6 +21,8 @@ DIAGNOSIS_S: Final = 3.0
 """How long a gateway that cannot be used is examined for the reason."""
 KEEPALIVE_MS: Final = 120_000
 """A peer closes connections that ping more often than once a minute (core.yaml, peer.keepalive.minInterval)."""
+_DEADLINE_SHARE: Final = 0.95
+"""A call that the gateway ended after this share of its time has run out of it."""
 GATEWAY: Final = "/gateway.Gateway/"
 
 
@@ -87,7 +90,11 @@ class Endpoint:
             reply: bytes = await stub(request, timeout=max(timeout_s - (time.monotonic() - started), 0.001))
             return reply
         except grpc.aio.AioRpcError as error:
-            raise CallFailed(failure_of(error, self.address, time.monotonic() - started)) from None
+            failure = failure_of(error, self.address, time.monotonic() - started)
+            if failure.status == "CANCELLED" and failure.elapsed_s >= timeout_s * _DEADLINE_SHARE:
+                # The gateway keeps the same deadline, and its end of the call can come before our own.
+                failure = replace(failure, status="DEADLINE_EXCEEDED")
+            raise CallFailed(failure) from None
         except asyncio.CancelledError:
             if not self.closed or own_task_is_cancelled():
                 raise

@@ -43,6 +43,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 RESEND_PAUSE_S = 0.2
 """How long to wait before the same transaction is sent to an unavailable gateway again."""
+_ALREADY_THERE = ("request already processed", "request already exists")
 NONCE_BYTES = 24
 """Length of the nonce that the official clients use."""
 
@@ -302,9 +303,13 @@ class Transaction(Generic[R_co]):
                     self._id, session.channel_id, phase="submit", failure=failure, commit=pending
                 ) from None
             except CallFailed as failed:
-                failure = failed.failure
+                # Running out of time after a refusal says less than the refusal.
+                if failure is None or failed.failure.status != "DEADLINE_EXCEEDED":
+                    failure = failed.failure
+                if _has_it_already(failure):
+                    return pending
                 # The same bytes have the same transaction id: a second copy in a block is void, so sending again is safe.
-                if failure.status == "UNAVAILABLE" and time.monotonic() + RESEND_PAUSE_S < stop:
+                if failed.failure.status == "UNAVAILABLE" and time.monotonic() + RESEND_PAUSE_S < stop:
                     await asyncio.sleep(RESEND_PAUSE_S)
                     continue
                 if failure.status in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "INTERNAL", "UNKNOWN"):
@@ -313,6 +318,17 @@ class Transaction(Generic[R_co]):
                     ) from None
                 raise SubmitError("submit", failure, transaction_id=self._id) from None
             return pending
+
+
+def _has_it_already(failure: RpcFailure) -> bool:
+    """Whether ordering nodes refused a transaction because they have it.
+
+    Under BFT a node takes the same bytes only once (Submit of SmartBFT's request pool), and the gateway, which asks for a
+    quorum, reports UNAVAILABLE (internal/pkg/gateway/submit.go submitBFT).
+    """
+    return failure.status == "UNAVAILABLE" and any(
+        text in detail.message for detail in failure.details for text in _ALREADY_THERE
+    )
 
 
 class Commit:

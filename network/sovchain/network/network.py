@@ -23,7 +23,8 @@ from sovchain.network.lifecycle import Deployed
 from sovchain.network.logs import logging_to
 from sovchain.network.material import Material
 from sovchain.network.profiles import profile_path
-from sovchain.network.runtimes import create_runtime
+from sovchain.network.runtimes import Faults, create_runtime
+from sovchain.network.runtimes.processes import end_orphans
 from sovchain.network.startup import Progress, Running, Steps, bring_up, deploy_chaincodes, step_count
 from sovchain.network.topology import Topology, default_topology
 from sovchain.network.topologyfile import load_topology
@@ -59,7 +60,7 @@ class Network:
         Args:
             topology: a topology, the path of a YAML file, or None for the one stored in `directory` or else the
                 default.
-            runtime: "embedded".
+            runtime: "embedded", or "native" for Fabric's own programs on this machine.
             directory: where the network lives (created, mode 0700). None: a temporary one, removed at the end.
             progress: called after each step.
 
@@ -69,6 +70,7 @@ class Network:
             DirectoryRefused, VersionMismatch, TopologyChanged, InstanceDamaged: the directory cannot be used.
             AlreadyUp: a process runs the network in the directory.
             PortInUse, NoFreePorts: a port is taken.
+            ProgramsMissing, NotEnoughSpace, NodeFailed: Fabric's programs cannot be found, or do not start.
             ChaincodeFailed: a chaincode does not start.
             LifecycleError: a chaincode could not be deployed.
         """
@@ -98,6 +100,8 @@ class Network:
         on.
         """
         place = _absolute(Path(directory))
+        if read_status(place).state == "down":
+            await end_orphans(place)  # nodes go on when the process that watches them is killed
         status = running(place)
         os.kill(status.pid, signal.SIGTERM)
         deadline = asyncio.get_running_loop().time() + timeout_s
@@ -131,6 +135,11 @@ class Network:
     def channels(self) -> Sequence[str]:
         """Names of the channels."""
         return [channel.name for channel in self._topology.channels]
+
+    @property
+    def faults(self) -> Faults | None:
+        """What ends and starts single nodes; None on an attached network, and where the runtime cannot."""
+        return self._nodes.runtime.faults if self._nodes else None
 
     def connect(self, organization: str, user: str = "User1", **options: Any) -> AbstractAsyncContextManager[Gateway]:
         """Connect to the organisation's peer as `user`. Raises UnknownName.

@@ -47,11 +47,12 @@ class Steps:
 
 @dataclass(frozen=True)
 class Running:
-    """A network whose nodes run: where it is, its keys, and the chaincode packages."""
+    """A network whose nodes run: where it is, its keys, the chaincode packages, and what runs it."""
 
     site: Site
     material: Material
     packages: Packages
+    runtime: Runtime
 
 
 async def bring_up(instance: Instance, topology: Topology, name: str, runtime: Runtime, steps: Steps) -> Running:
@@ -72,7 +73,7 @@ async def bring_up(instance: Instance, topology: Topology, name: str, runtime: R
     steps.ended("channel configurations")
     await runtime.start(site, material, list(blocks.values()))
     steps.ended("peers and ordering nodes")
-    running = Running(site, material, packages)
+    running = Running(site, material, packages, runtime)
     await deploy_chaincodes(running, topology.chaincodes, steps)
     await runtime.ready()
     steps.ended("chaincode instances")

@@ -47,8 +47,29 @@ class Site:
     ports: Mapping[str, int]
 
 
+class Faults(Protocol):
+    """Ends and starts single nodes and chaincode processes, for tests of what a network survives."""
+
+    def targets(self) -> Sequence[str]:
+        """Names: a node's is its host name, those of chaincode processes begin with `chaincode`."""
+        ...
+
+    async def kill(self, target: str) -> None:
+        """End one at once (SIGKILL) and keep it down. Raises KeyError for an unknown name."""
+        ...
+
+    async def start(self, target: str) -> None:
+        """Start a killed one on what it left, and wait until it answers. Raises KeyError, NetworkError."""
+        ...
+
+
 class Runtime(Protocol):
     """Starts and stops the nodes and the chaincode of a network. Used once: release, prepare, start, ready, stop."""
+
+    @property
+    def faults(self) -> Faults | None:
+        """What single nodes can be ended and started with; None where they are no processes of their own."""
+        ...
 
     def services(self, topology: Topology) -> Sequence[str]:
         """Names of everything that needs a port: the nodes by their host names, then whatever the runtime adds."""
@@ -91,4 +112,4 @@ def create_runtime(name: str) -> Runtime:
     raise RuntimeUnavailable(name, _KNOWN_ELSEWHERE.get(name, "there is no such runtime"), RUNTIMES)
 
 
-__all__ = ["RUNTIMES", "Packages", "Runtime", "Site", "create_runtime"]
+__all__ = ["RUNTIMES", "Faults", "Packages", "Runtime", "Site", "create_runtime"]

@@ -27,6 +27,11 @@ class EmbeddedRuntime:
         """The ledger in this process; None before `start` and after `stop`."""
         return self._ledger
 
+    @property
+    def faults(self) -> None:
+        """Peers and ordering nodes live in this process."""
+        return None
+
     def services(self, topology: Topology) -> Sequence[str]:
         """The peers, the ordering nodes, then both instances of each chaincode, so that new chaincodes come last."""
         _supported(topology)

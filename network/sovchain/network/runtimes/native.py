@@ -101,6 +101,30 @@ class NativeRuntime:
         self._chaincodes: list[ChaincodeInstance] = []
         self._orderers: dict[str, _Node] = {}
         self._peers: dict[str, _Node] = {}
+        self._blocks: Mapping[str, bytes] = {}
+
+    @property
+    def faults(self) -> NativeFaults:
+        """See `Runtime.faults`."""
+        return NativeFaults(self)
+
+    @property
+    def processes(self) -> Mapping[str, Supervised]:
+        """Everything that was started, by its name: nodes by their host names, `chaincode of <organisation>`."""
+        nodes = [node.process for node in (*self._peers.values(), *self._orderers.values())]
+        chaincodes = {f"chaincode {instance.name}": instance for instance in self._chaincodes}
+        return {process.name: process for process in nodes} | chaincodes
+
+    async def answers(self, target: str) -> None:
+        """Wait until a node or chaincode process answers. Raises NodeFailed, ChaincodeFailed."""
+        process = self.processes[target]
+        if isinstance(process, ChaincodeInstance):
+            await process.ready()
+            return
+        if target in self._orderers:
+            await self._join_orderer(target, self._blocks)
+        else:
+            await self._join_peer(target, self._blocks)
 
     def services(self, topology: Topology) -> Sequence[str]:
         """Three ports for each node, then one for each chaincode of each organisation."""
@@ -158,7 +182,7 @@ class NativeRuntime:
         """See `Runtime.start`."""
         self._site, self._material = site, material
         topology = site.topology
-        blocks = dict(zip((channel.name for channel in topology.channels), genesis_blocks, strict=True))
+        self._blocks = blocks = dict(zip((channel.name for channel in topology.channels), genesis_blocks, strict=True))
         _check_space(site)
         self._write_builder(site)
         for node in topology.nodes:
@@ -172,13 +196,11 @@ class NativeRuntime:
             bootstrap = f"{place.host}:{site.ports[own.organization.all_nodes[0].host]}"
             settings = peer_settings(node.host, topology, own.msp_id, place, builder=builder, bootstrap=bootstrap)
             self._peers[node.host] = await self._launch("peer", ["node", "start"], settings, own, node.host)
+        # A peer that joins a channel calls the anchor peers at once, and waits long before it calls an absent one again.
+        await asyncio.gather(*(self._join_peer(host, {}) for host in self._peers))
         await asyncio.gather(
             *(self._join_orderer(host, blocks) for host in self._orderers),
-            *(
-                self._join_peer(organization, node.host, blocks)
-                for organization in topology.organizations
-                for node in organization.all_nodes
-            ),
+            *(self._join_peer(host, blocks) for host in self._peers),
         )
 
     @staticmethod
@@ -216,7 +238,10 @@ class NativeRuntime:
         return _Node(process, material)
 
     async def _join_orderer(self, host: str, blocks: Mapping[str, bytes]) -> None:
-        """Wait until an ordering node answers, and join it to those of its channels that it does not know."""
+        """Wait until an ordering node answers, and join it to those of its channels that it does not know.
+
+        `blocks` holds the first blocks of the channels to join.
+        """
         assert self._site is not None
         node, topology = self._orderers[host], self._site.topology
         name = node.material.organization.name
@@ -226,19 +251,24 @@ class NativeRuntime:
         admin = orderer_admin(self._site, node.material, host)
         try:
             joined = await self._answer(node, admin.channels)
-            await asyncio.gather(*(admin.join(channel, blocks[channel]) for channel in sorted(own - joined)))
+            await asyncio.gather(
+                *(admin.join(channel, blocks[channel]) for channel in sorted((own & blocks.keys()) - joined))
+            )
         finally:
             await admin.close()
 
-    async def _join_peer(self, organization: Organization, host: str, blocks: Mapping[str, bytes]) -> None:
-        """Wait until a peer answers, and join it to those of its channels that it does not know."""
+    async def _join_peer(self, host: str, blocks: Mapping[str, bytes]) -> None:
+        """The same for a peer."""
         assert self._site is not None
         assert self._material is not None
+        organization = self._site.topology.organization(self._peers[host].material.organization.name)
         own = {channel.name for channel in self._site.topology.channels if organization.name in channel.members}
         peer = administered_peer(self._site, self._material, organization, host)
         try:
             joined = await self._answer(self._peers[host], peer.channels)
-            await asyncio.gather(*(peer.join(channel, blocks[channel]) for channel in sorted(own - joined)))
+            await asyncio.gather(
+                *(peer.join(channel, blocks[channel]) for channel in sorted((own & blocks.keys()) - joined))
+            )
         finally:
             await peer.close()
 
@@ -319,6 +349,26 @@ class NativeRuntime:
         await asyncio.gather(*(node.process.stop() for node in peers.values()))
         await asyncio.gather(*(node.process.stop() for node in orderers.values()))
         await asyncio.gather(*(instance.stop() for instance in chaincodes))
+
+
+class NativeFaults:
+    """A `sovchain.network.runtimes.Faults` over the processes of a native network."""
+
+    def __init__(self, runtime: NativeRuntime) -> None:
+        self._runtime = runtime
+
+    def targets(self) -> Sequence[str]:
+        """See `Faults.targets`."""
+        return list(self._runtime.processes)
+
+    async def kill(self, target: str) -> None:
+        """See `Faults.kill`."""
+        await self._runtime.processes[target].kill()
+
+    async def start(self, target: str) -> None:
+        """See `Faults.start`."""
+        await self._runtime.processes[target].start()
+        await self._runtime.answers(target)
 
 
 _UNAVAILABLE: Final = 14

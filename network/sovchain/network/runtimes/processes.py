@@ -61,6 +61,7 @@ class Supervised:
 
     async def start(self) -> None:
         """Start the process and the task that watches it, without waiting until it serves. Raises OSError."""
+        self._stopping = False
         process = await self._spawn()
         self._task = asyncio.create_task(self._watch(process), name=f"watch {self.name}")
 
@@ -76,6 +77,14 @@ class Supervised:
         if self._process is not None:  # the task may have been starting another one
             await self._end(self._process)
         self.pid_path.unlink(missing_ok=True)
+
+    async def kill(self) -> None:
+        """End the process at once (SIGKILL), and keep it down until the next `start`."""
+        self._stopping = True
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+        await self.stop()
 
     @property
     def exit_code(self) -> int | None:
@@ -221,8 +230,18 @@ def orphan(path: Path) -> int | None:
     """The number of the process that the file `path` was written for, if it still runs."""
     try:
         pid = int(path.read_bytes())
-        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+        threads = len(os.listdir(f"/proc/{pid}/task"))
     except (OSError, ValueError):
         return None
-    return pid if f"{PID_VARIABLE}={path}".encode() in variables and state != b"Z" else None
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except ProcessLookupError:
+        environment = b""
+    except OSError:
+        return None
+    # A process that is ending has lost its environment before it closes its ports.
+    ours = not environment or f"{PID_VARIABLE}={path}".encode() in environment.split(b"\0")
+    # Its first thread can be gone while others still hold its ports.
+    ended = state == b"Z" and threads <= 1
+    return pid if ours and not ended else None

