@@ -6,12 +6,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from fabric_protos.common import common_pb2, configtx_pb2
+from fabric_protos.common import common_pb2, configtx_pb2, configuration_pb2, policies_pb2
+from fabric_protos.orderer import configuration_pb2 as orderer_configuration_pb2
+from fabric_protos.orderer.smartbft import configuration_pb2 as smartbft_pb2
 
 from sovchain.network import default_topology
 from sovchain.network.genesis import genesis_blocks
 from sovchain.network.material import Material
-from sovchain.protocol.channelconfig import ChannelBundle
+from sovchain.network.ports import allocate, service_names
+from sovchain.network.topology import Topology
+from sovchain.protocol.channelconfig import (
+    BftSettings,
+    ChannelBundle,
+    ChannelDefinition,
+    Consenter,
+    OrganizationDefinition,
+    genesis_block,
+    msp_config,
+)
+from sovchain.protocol.errors import ConfigError
+from sovchain.protocol.genesis import bft_block_validation, bft_consenters
 from sovchain.protocol.identity import parse_identity, serialize_identity
 
 TOPOLOGY = default_topology()
@@ -134,3 +148,46 @@ def test_a_stored_block_is_used_again(material: Material, ports: dict[str, int],
     again = genesis_blocks(TOPOLOGY, material, ports, tmp_path, NOW)
     assert again["finance"] != first["finance"]
     assert again["logistics"] == first["logistics"]
+
+
+def test_a_bft_block_names_its_nodes_and_asks_for_a_quorum_of_them(tmp_path: Path) -> None:
+    """As configtxgen writes it: options, numbered nodes, and a policy over their identities in the same order."""
+    document = TOPOLOGY.model_dump(mode="json") | {"consensus": "bft", "bft": {"complain_ms": 4000}}
+    document["ordering_organizations"][0]["nodes"] = 2
+    network = Topology.model_validate(document)
+    material = Material.create(network, tmp_path / "organizations", NOW)
+    ports = allocate(service_names(network), 20000, {})
+    block = common_pb2.Block.FromString(genesis_blocks(network, material, ports, tmp_path / "channels", NOW)["finance"])
+    orderer = ChannelBundle.from_block(block).config.channel_group.groups["Orderer"]
+    kind = orderer_configuration_pb2.ConsensusType.FromString(orderer.values["ConsensusType"].value)
+    options = smartbft_pb2.Options.FromString(kind.metadata)
+    assert kind.type == "BFT"
+    assert (options.request_complain_timeout, options.request_batch_max_interval) == ("4000ms", "20ms")
+    assert options.leader_rotation == smartbft_pb2.Options.ROTATION_OFF
+    nodes = configuration_pb2.Orderers.FromString(orderer.values["Orderers"].value).consenter_mapping
+    assert [node.id for node in nodes] == [1, 2, 3, 4]
+    assert [node.port for node in nodes] == [ports[node.host] for node in network.nodes if node.kind == "orderer"]
+    assert [node.msp_id for node in nodes].count("GovernmentOrdererMSP") == 2
+    policy = policies_pb2.SignaturePolicyEnvelope.FromString(orderer.policies["BlockValidation"].policy.value)
+    assert policy.rule.n_out_of.n == 3
+    assert [rule.signed_by for rule in policy.rule.n_out_of.rules] == [0, 1, 2, 3]
+    assert [principal.principal for principal in policy.identities] == [
+        serialize_identity(node.msp_id, node.identity) for node in nodes
+    ]
+
+
+@pytest.mark.parametrize(("nodes", "quorum"), [(4, 3), (5, 4), (6, 4), (7, 5), (10, 7)])
+def test_the_quorum_is_fabrics(nodes: int, quorum: int) -> None:
+    """ceil((n + f + 1) / 2) with f = (n - 1) // 3 (ComputeBFTQuorum in common/policies/bft.go)."""
+    consenters = [configuration_pb2.Consenter(msp_id="MSP", identity=b"x") for _ in range(nodes)]
+    assert bft_block_validation(consenters).rule.n_out_of.n == quorum
+
+
+def test_bft_without_its_capability_or_identities_is_refused() -> None:
+    node = Consenter("host", 1, b"", b"")
+    with pytest.raises(ConfigError, match="identity"):
+        bft_consenters([node])
+    part = OrganizationDefinition("MSP", msp_config("MSP", [b"root"]))
+    definition = ChannelDefinition("c", [part], [part], [node], fabric_version="2.5", consensus=BftSettings())
+    with pytest.raises(ConfigError, match="V3_0"):
+        genesis_block(definition, timestamp=NOW, nonce=bytes(24))

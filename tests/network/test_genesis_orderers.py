@@ -38,6 +38,7 @@ def topology(version: str, consensus: str) -> Topology:
             **dict(default),
             "fabric_version": version,
             "consensus": consensus,
+            "accept": ["ordering-majority"] if consensus == "bft" else [],
             "ordering_organizations": [
                 OrderingOrganization(operator=name, nodes=2 if consensus == "bft" and name == "Finance" else 1)
                 for name in operators

@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
 
-from sovchain.network import InstanceDamaged, default_topology
+from sovchain.network import InstanceDamaged, UnknownName, default_topology
 from sovchain.network.certificates import ATTRIBUTES_OID
 from sovchain.network.material import LEAF_DAYS, RENEW_WITHIN, Material
+from sovchain.network.topology import Topology
 from sovchain.protocol.crypto import load_private_key, sign, verify
 from sovchain.protocol.errors import InvalidIdentity
 from sovchain.protocol.identity import parse_identity, serialize_identity
@@ -291,3 +292,31 @@ def test_private_keys_are_left_out_of_reprs(material: Material) -> None:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     assert text == part.user("User1").private_key_pem
+
+
+def test_every_node_of_an_organisation_has_a_folder_and_keys_of_its_own(tmp_path: Path) -> None:
+    document = TOPOLOGY.model_dump(mode="json")
+    document["organizations"][1]["peers"] = 2
+    document["ordering_organizations"][1]["nodes"] = 2
+    topology = Topology.model_validate(document)
+    several = Material.create(topology, tmp_path / "organizations", NOW)
+    for name, kind in (("Finance", "peer"), ("FinanceOrderer", "orderer")):
+        part = several.organization(name)
+        first, second = part.nodes()
+        assert part.node() == first
+        assert first.private_key_pem != second.private_key_pem
+        for node in (first, second):
+            folder = part.node_folder(node.host)
+            assert folder.parent.name == f"{kind}s"
+            assert (folder / "tls/server.crt").read_bytes() == node.tls_certificate_pem
+            names = x509.load_pem_x509_certificate(node.tls_certificate_pem).extensions.get_extension_for_class(
+                x509.SubjectAlternativeName
+            )
+            assert names.value.get_values_for_type(x509.DNSName) == [node.host, "localhost"]
+            identity = parse_identity(serialize_identity(part.msp_id, node.certificate_pem))
+            assert Msp.from_config(part.msp_config).role(identity) == kind
+        with pytest.raises(UnknownName, match=second.host):
+            part.node("peer9.nowhere.example")
+    later = NOW + timedelta(days=LEAF_DAYS)
+    renewed = several.renew(later)
+    assert {"peer1.finance.guiyang.example", "orderer1.orderer.finance.guiyang.example"} <= set(renewed)

@@ -8,7 +8,8 @@ import pytest
 
 from sovchain.network import NoFreePorts, PortInUse
 from sovchain.network import ports as module
-from sovchain.network.ports import allocate, check_free, is_free
+from sovchain.network.ports import allocate, authority_ports, check_free, is_free, node_ports, service_names
+from sovchain.network.topology import Topology, default_topology
 
 
 def test_without_a_base_a_block_of_free_neighbours_is_found() -> None:
@@ -27,6 +28,26 @@ def test_kept_ports_stay_and_new_services_come_after_them() -> None:
     assert ports["a"] == 25000
     assert ports["b"] != 25000
     assert allocate(["a"], None, {"a": 25000, "gone": 25001}) == {"a": 25000}
+
+
+def test_fixed_ports_are_taken_and_the_others_go_around_them() -> None:
+    ports = allocate(["a", "b", "c"], 21000, {}, {"b": 21001, "unused": 21002})
+    assert ports == {"a": 21000, "b": 21001, "c": 21003}
+    assert allocate(["a"], None, {"a": 25000}, {"a": 26000}) == {"a": 25000}
+
+
+def test_each_node_has_a_port_for_every_service_of_its_kind() -> None:
+    document = default_topology().model_dump(mode="json") | {"state_database": "couchdb"}
+    document["organizations"][0]["certificate_authority"] = "fabric-ca"
+    topology = Topology.model_validate(document)
+    peer, orderer = topology.nodes[0], topology.nodes[-1]
+    assert list(node_ports(peer)) == ["main", "chaincode", "operations"]
+    assert node_ports(peer, "couchdb")["couchdb"] == f"{peer.host}/couchdb"
+    assert list(node_ports(orderer)) == ["main", "admin", "operations"]
+    assert [len(authority_ports(part)) for part in topology.organizations] == [2, 0, 0, 0, 0]
+    names = service_names(topology)
+    assert names[: len(topology.nodes)] == [node.host for node in topology.nodes]
+    assert len(set(names)) == len(names) == 5 * 4 + 3 * 3 + 2
 
 
 def test_a_block_beyond_the_last_port_is_refused() -> None:

@@ -12,7 +12,9 @@ import pytest
 from sovchain.client import Profile
 from sovchain.network import default_topology
 from sovchain.network.material import Material
+from sovchain.network.ports import allocate, service_names
 from sovchain.network.profiles import profile_path, write_profiles
+from sovchain.network.topology import Topology
 
 TOPOLOGY = default_topology()
 PORTS = {part.peer_host: 20000 + index for index, part in enumerate(TOPOLOGY.organizations)}
@@ -67,3 +69,22 @@ def test_profiles_that_are_right_are_left_alone_and_others_are_written_anew(fold
     write_profiles(TOPOLOGY, material, PORTS, folder)
     assert finance.stat().st_mtime_ns == before
     assert government.read_bytes() == content
+
+
+def test_all_nodes_of_the_organisations_are_in_a_profile(tmp_path: Path) -> None:
+    document = TOPOLOGY.model_dump(mode="json")
+    document["organizations"][1]["peers"] = 2
+    document["ordering_organizations"][1]["nodes"] = 2
+    topology = Topology.model_validate(document)
+    several = Material.create(topology, tmp_path / "organizations", datetime.now(UTC))
+    ports = allocate(service_names(topology), 20000, {})
+    write_profiles(topology, several, ports, tmp_path / "connections")
+    path = profile_path(tmp_path / "connections", "Finance")
+    profile = json.loads(path.read_text())
+    hosts = ["peer0.finance.guiyang.example", "peer1.finance.guiyang.example"]
+    assert profile["organizations"]["Finance"]["peers"] == hosts
+    assert list(profile["peers"]) == list(profile["channels"]["finance"]["peers"]) == hosts
+    assert profile["peers"][hosts[1]]["url"] == f"grpcs://localhost:{ports[hosts[1]]}"
+    assert profile["channels"]["finance"]["orderers"] == list(profile["orderers"])
+    assert len(profile["orderers"]) == 4
+    assert Profile.load(path).msp_id == "FinanceMSP"

@@ -6,7 +6,7 @@ import pytest
 
 from sovchain.network import UnknownName, default_topology
 from sovchain.network.checks import check
-from sovchain.network.topology import majority_policy
+from sovchain.network.topology import OrderingOrganization, Organization, Topology, majority_policy
 from sovchain.protocol import policies, policydsl
 
 TOPOLOGY = default_topology()
@@ -76,3 +76,80 @@ def test_unknown_names_list_the_known_ones() -> None:
     with pytest.raises(UnknownName) as caught:
         TOPOLOGY.organization("Finance").user("Nobody")
     assert caught.value.known == ("Admin", "User1")
+
+
+def test_what_is_left_out_is_derived_from_names_and_domains() -> None:
+    topology = Topology.model_validate(
+        {
+            "domain": "net.example",
+            "organizations": [
+                {"name": "Alpha", "peers": 2, "attributes": {"role": "clerk", "clearance": "core"}},
+                {
+                    "name": "Beta",
+                    "domain": "beta.example",
+                    "attributes": {"role": "clerk"},
+                    "users": [{"name": "Root", "role": "admin", "attributes": {"role": "head"}}, {"name": "Clerk"}],
+                },
+            ],
+            "ordering_organizations": [
+                {"operator": "Alpha", "nodes": 3},
+                {"operator": "Beta", "host": "order.beta.example"},
+            ],
+            "channels": [{"name": "shared", "members": ["Alpha", "Beta"], "anchor_peers": {"Beta": []}}],
+        }
+    )
+    alpha, beta = topology.organizations
+    assert (alpha.msp_id, alpha.domain) == ("AlphaMSP", "alpha.net.example")
+    assert all(user.attributes == {"role": "clerk", "clearance": "core"} for user in alpha.users)
+    assert [user.attributes["role"] for user in beta.users] == ["head", "clerk"]
+    first, second = topology.ordering_organizations
+    assert (first.name, first.msp_id, first.domain) == ("AlphaOrderer", "AlphaOrdererMSP", "orderer.alpha.net.example")
+    assert [node.host for node in topology.nodes] == [
+        "peer0.alpha.net.example",
+        "peer1.alpha.net.example",
+        "peer0.beta.example",
+        "orderer.alpha.net.example",
+        "orderer1.orderer.alpha.net.example",
+        "orderer2.orderer.alpha.net.example",
+        "order.beta.example",
+    ]
+    assert second.domain == "orderer.beta.example"
+    assert topology.anchor_peers("shared") == {"Alpha": ("peer0.alpha.net.example",), "Beta": ()}
+
+
+def test_parts_made_in_a_program_are_derived_like_those_of_a_file() -> None:
+    made = Topology(
+        domain="net.example",
+        organizations=(Organization(name="Alpha", attributes={"role": "clerk"}),),
+        ordering_organizations=(OrderingOrganization(operator="Alpha"),),
+        channels=TOPOLOGY.channels,
+    )
+    assert Topology.model_validate(made.model_dump(mode="json", exclude_defaults=True)) == made
+    assert made.ordering_organizations[0].domain == "orderer.alpha.net.example"
+
+
+@pytest.mark.parametrize(("version", "capability"), [("2.5", "V2_0"), ("3.1", "V3_0")])
+def test_capabilities_are_those_of_the_version_unless_a_channel_has_its_own(version: str, capability: str) -> None:
+    document = TOPOLOGY.model_dump(mode="json") | {"fabric_version": version}
+    document["channels"][0]["capabilities"] = {"channel": "V2_0", "application": "V2_0"}
+    topology = Topology.model_validate(document)
+    assert topology.capabilities("finance").channel == capability
+    assert topology.capabilities("government").application == "V2_0"
+
+
+def test_collections_become_what_a_definition_holds() -> None:
+    document = TOPOLOGY.model_dump(mode="json")
+    document["chaincodes"][1]["collections"] = [
+        {"name": "pair", "members": ["Finance", "Supervisor"], "block_to_live": 7, "member_only_write": False},
+        {"name": "own", "policy": "OR('FinanceMSP.member')", "endorsement_policy": "OR('FinanceMSP.peer')"},
+    ]
+    topology = check(Topology.model_validate(document))
+    assert topology.collections("government") is None
+    package = topology.collections("finance")
+    assert package is not None
+    pair, own = (config.static_collection_config for config in package.config)
+    assert (pair.name, pair.block_to_live, pair.maximum_peer_count, pair.member_only_read) == ("pair", 7, 3, True)
+    assert not pair.member_only_write
+    assert policydsl.render(pair.member_orgs_policy.signature_policy).count("MSP") == 2
+    assert not pair.HasField("endorsement_policy")
+    assert own.endorsement_policy.signature_policy.identities

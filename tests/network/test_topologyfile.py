@@ -58,7 +58,7 @@ def test_the_default_topology_survives_being_written_and_read() -> None:
 # A key that is not in the document is reported at the line of the part that lacks it.
 ELSEWHERE = {
     "channels[0].lifecycle_endorsement": "- name: shared",
-    "channels[0].orderer_admins": "- name: shared",
+    "ordering_organizations": "ordering_organizations:",
     "organizations[1].users": "users:",
     "chaincodes[0].module": "- name: notes",
 }
@@ -75,7 +75,7 @@ def line_of(word: str) -> int:
         ("members: [Alpha, Beta]", "members: [Alpha, Alpha]", "channels[0].members[1]", "used already", ()),
         ("members: [Alpha, Beta]", "members: [Alpha]", "channels[0].lifecycle_endorsement", "alone", ()),
         ("operator: Beta}", "operator: Gamma}", "ordering_organizations[1].operator", "Gamma", ("Alpha", "Beta")),
-        ("operator: Beta}", "operator: Alpha}", "channels[0].orderer_admins", "alone satisfies the policy: Alpha", ()),
+        ("operator: Beta}", "operator: Alpha}", "ordering_organizations", "Alpha runs 2 of the 2", ()),
         ("msp_id: BetaMSP", "msp_id: AlphaMSP", "organizations[1].msp_id", "organizations[0].msp_id", ()),
         ("    domain: beta.example", "    domain: alpha.example", "organizations[1].domain", "used already", ()),
         ("{name: Admin, role: admin}", "{name: Admin}", "organizations[1].users", "admin", ()),
@@ -106,7 +106,7 @@ def test_a_mistake_is_named_with_its_key_and_line(
     assert problem in error.problem
     assert set(allowed) <= set(error.allowed)
     assert "network.yaml" in str(error)
-    missing = problem in ("missing", "admin") or "alone" in problem
+    missing = problem in ("missing", "admin") or "alone" in problem or "runs" in problem
     place = ELSEWHERE[key] if missing and key in ELSEWHERE else old
     assert error.line == line_of(place) + (0 if missing else new.count("\n"))
 
@@ -119,6 +119,7 @@ def test_a_mistake_is_named_with_its_key_and_line(
         ("- 1\n- 2\n", "does not fit"),
         ("x: &a {y: 1}\nz: *a\n", "alias"),
         ("? [1, 2]\n: 3\n", "not a text"),
+        ("<<: {name: pair}\n", "merge key"),
         ("a: " + "[" * 40 + "]" * 40, "nested"),
         ("a: " + "[" * 20_000, "nested"),
         ("#" * (MAX_BYTES + 1), "larger"),
@@ -131,6 +132,55 @@ def test_what_is_no_topology_at_all_is_refused(text: str, problem: str) -> None:
     with pytest.raises(TopologyError) as caught:
         parse_topology(text)
     assert problem in caught.value.problem
+
+
+def test_a_key_that_appears_twice_is_told_with_both_lines() -> None:
+    text = SMALL.replace("name: pair", "name: pair\nname: again\nname: third").replace(
+        "    domain: beta.example", "    domain: beta.example\n    domain: gamma.example"
+    )
+    with pytest.raises(TopologyError) as caught:
+        parse_topology(text)
+    assert [(problem.line, problem.key) for problem in caught.value.problems] == [
+        (2, "name"), (3, "name"), (11, "organizations[1].domain"),
+    ]  # fmt: skip
+    assert "in line 10 and in line 11" in caught.value.problems[2].problem
+
+
+def test_a_cycle_is_refused() -> None:
+    with pytest.raises(TopologyError, match="alias"):
+        parse_topology("organizations: &a\n  - *a\n")
+
+
+def test_all_problems_are_told_in_the_order_of_the_file() -> None:
+    text = (
+        SMALL.replace("role: admin}", "role: boss}").replace("name: pair", "nam: pair").replace("notes.chaincode:", "")
+    )
+    with pytest.raises(TopologyError) as caught:
+        parse_topology(text, source="network.yaml")
+    problems = caught.value.problems
+    assert [problem.key for problem in problems] == ["nam", "organizations[1].users[0].role", "chaincodes[0].module"]
+    assert [problem.line for problem in problems] == sorted(problem.line or 0 for problem in problems)
+    assert "2 more problems" in str(caught.value)
+    assert problems[0].remedy == "write name"
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [("    jurisdiction: NO", "jurisdiction"), ("    attributes: {since: 2026-01-01}", "attributes.since")],
+)
+def test_what_yaml_takes_for_something_else_than_text_is_to_be_quoted(line: str, key: str) -> None:
+    text = SMALL.replace("    domain: alpha.example", f"    domain: alpha.example\n{line}")
+    with pytest.raises(TopologyError) as caught:
+        parse_topology(text)
+    problem = next(problem for problem in caught.value.problems if problem.key == f"organizations[0].{key}")
+    assert "quotation marks" in problem.remedy
+    assert parse_topology(SMALL.replace("name: pair", "name: pair\nfabric_version: 2.5")).fabric_version == "2.5"
+
+
+def test_numbers_are_refused_with_their_limits() -> None:
+    with pytest.raises(TopologyError) as caught:
+        parse_topology(SMALL.replace("domain: orderer.one.example", "domain: orderer.one.example, nodes: 99"))
+    assert (caught.value.key, caught.value.allowed) == ("ordering_organizations[0].nodes", ("1 to 16",))
 
 
 def test_an_alias_bomb_is_refused_before_it_is_expanded() -> None:

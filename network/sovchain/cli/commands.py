@@ -10,6 +10,7 @@ from sovchain.cli.law_commands import law, registry
 from sovchain.cli.network_commands import down, status, up
 from sovchain.cli.raw_commands import evaluate, submit
 from sovchain.cli.sharing_commands import open_, receipts, release, request, share
+from sovchain.cli.topology_commands import topology
 
 EPILOG = (
     "Exit codes: 0 done, 1 refused, 2 input cannot be used, 3 network not up or not reachable, 4 denied by the law, "
@@ -30,3 +31,4 @@ app.command(name="open")(open_)
 app.add_typer(law, name="law")
 app.add_typer(registry, name="registry")
 app.add_typer(audit, name="audit")
+app.add_typer(topology, name="topology")

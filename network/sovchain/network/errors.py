@@ -25,6 +25,7 @@ Every error says what happened, why, and what to do: `what`, `why`, `remedy`; `d
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,34 @@ class NetworkError(Exception):
         self.details: Mapping[str, Any] = details
 
 
+@dataclass(frozen=True)
+class TopologyProblem:
+    """One thing that is wrong with a topology.
+
+    `key` is the path of the key ("channels[1].members[0]"), `line` its line in the YAML file (from 1; None when the
+    topology did not come from a file), `allowed` the values that would be accepted, if they can be listed, `rule` the
+    name of the rule of `checks` that is broken; empty: the key itself has no such value.
+    """
+
+    key: str
+    problem: str
+    remedy: str = ""
+    allowed: tuple[str, ...] = ()
+    rule: str = ""
+    line: int | None = None
+
+    @property
+    def act(self) -> str:
+        """What to do about it."""
+        choice = f"allowed: {', '.join(self.allowed)}" if self.allowed else ""
+        return "; ".join(filter(None, (self.remedy, choice))) or "correct the value"
+
+
 class TopologyError(NetworkError):
     """The topology cannot be used.
 
-    `key` is the path of the key ("channels[1].members[0]"), `line` its line in the YAML file (from 1; None when the
-    topology did not come from a file), `source` the file, `allowed` the values that would be accepted, if they can be
-    listed.
+    `problems` are all that were found, in the order of the file `source`; `key`, `problem`, `line`, `allowed` and `rule`
+    are those of the first (see `TopologyProblem`).
     """
 
     def __init__(
@@ -56,25 +79,44 @@ class TopologyError(NetworkError):
         allowed: Sequence[str] = (),
         line: int | None = None,
         source: Path | str | None = None,
-        remedy: str | None = None,
+        remedy: str = "",
+        rule: str = "",
+        others: Sequence[TopologyProblem] = (),
     ) -> None:
-        place = f" in {source}" if source else ""
-        place += f", line {line}" if line else ""
-        choice = f"allowed: {', '.join(allowed)}" if allowed else "correct the value"
+        first = TopologyProblem(key, problem, remedy, tuple(allowed), rule, line)
+        self.problems = (first, *others)
+        self.source = source
+        more = f" (and {len(others)} more problem{'s' if len(others) > 1 else ''})" if others else ""
         super().__init__(
-            f"the topology cannot be used: {key or 'the document'}{place}",
-            problem,
-            remedy or choice,
+            self.place_of(first),
+            f"{problem}{more}",
+            first.act,
             key=key,
             line=line,
             source=str(source) if source else None,
             allowed=list(allowed),
+            problems=[asdict(found) for found in self.problems],
         )
         self.key = key
         self.problem = problem
         self.allowed = tuple(allowed)
         self.line = line
-        self.source = source
+        self.rule = rule
+
+    @classmethod
+    def of(cls, problems: Sequence[TopologyProblem], source: Path | str | None = None) -> TopologyError:
+        """Make the error of one or more problems."""
+        first, *others = problems
+        return cls(
+            first.key, first.problem, allowed=first.allowed, line=first.line, source=source, remedy=first.remedy,
+            rule=first.rule, others=others,
+        )  # fmt: skip
+
+    def place_of(self, problem: TopologyProblem) -> str:
+        """Say what cannot be used and where a problem is."""
+        place = f" in {self.source}" if self.source else ""
+        place += f", line {problem.line}" if problem.line else ""
+        return f"the topology cannot be used: {problem.key or 'the document'}{place}"
 
 
 class UnknownName(NetworkError):

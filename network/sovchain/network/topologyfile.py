@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
-from sovchain.network.checks import check
-from sovchain.network.errors import TopologyError
+from sovchain.network.checks import problems
+from sovchain.network.errors import TopologyError, TopologyProblem
 from sovchain.network.topology import Topology
 
 MAX_BYTES: Final = 1024 * 1024
@@ -20,6 +26,7 @@ MAX_DEPTH: Final = 16
 """Limit of nesting; a topology has five levels."""
 
 Location = tuple[str | int, ...]
+_MERGE: Final = "tag:yaml.org,2002:merge"
 
 
 def load_topology(path: Path) -> Topology:
@@ -47,15 +54,24 @@ def parse_topology(text: str, *, source: Path | str = "") -> Topology:
     try:
         topology = Topology.model_validate(data)
     except ValidationError as error:
-        raise _from_pydantic(error, root, source) from None
-    try:
-        check(topology)
-    except TopologyError as error:
-        location = _parse_key(error.key)
-        raise TopologyError(
-            error.key, error.problem, allowed=error.allowed, line=_line(root, location), source=source
-        ) from None
+        details = error.errors(include_url=False)
+        # A list is also called too short when what is in it was refused.
+        causes = [one for one in details if not any(_within(other["loc"], one["loc"]) for other in details)]
+        raise _located([_problem_of(cause) for cause in causes], root, source) from None
+    found = problems(topology)
+    if found:
+        raise _located(found, root, source)
     return topology
+
+
+def _within(inner: Location, outer: Location) -> bool:
+    return len(inner) > len(outer) and inner[: len(outer)] == outer
+
+
+def _located(found: Sequence[TopologyProblem], root: yaml.Node, source: Path | str) -> TopologyError:
+    """Make the error of problems whose lines are looked up, in the order of the file."""
+    placed = [replace(problem, line=_line(root, _parse_key(problem.key))) for problem in found]
+    return TopologyError.of(sorted(dict.fromkeys(placed), key=lambda problem: problem.line or 0), source)
 
 
 def _read_yaml(text: str, source: Path | str) -> tuple[yaml.Node, Any]:
@@ -89,53 +105,68 @@ def _check_events(text: str, source: Path | str) -> None:
 
 
 def _check_keys(root: yaml.Node, source: Path | str) -> None:
-    """Refuse keys that appear twice, of which PyYAML would keep the last, and keys that are no text."""
+    """Refuse keys that appear twice, of which PyYAML would keep the last, keys that are no text, and merge keys (<<)."""
+    found: list[TopologyProblem] = []
     waiting: list[tuple[yaml.Node, Location]] = [(root, ())]
     while waiting:
         node, location = waiting.pop()
         if isinstance(node, yaml.SequenceNode):
             waiting.extend((child, (*location, index)) for index, child in enumerate(node.value))
         elif isinstance(node, yaml.MappingNode):
-            waiting.extend(_entries(node, location, source))
+            waiting.extend(_entries(node, location, found))
+    if found:
+        raise TopologyError.of(sorted(found, key=lambda problem: problem.line or 0), source)
 
 
-def _entries(node: yaml.MappingNode, location: Location, source: Path | str) -> list[tuple[yaml.Node, Location]]:
+def _entries(
+    node: yaml.MappingNode, location: Location, found: list[TopologyProblem]
+) -> list[tuple[yaml.Node, Location]]:
     entries: dict[str, tuple[yaml.Node, Location]] = {}
+    lines: dict[str, int] = {}
     for key, value in node.value:
         line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode):
-            raise TopologyError(format_key(location), "a key is not a text", line=line, source=source)
+            found.append(
+                TopologyProblem(format_key(location), "a key is not a text", "write a word before the colon", line=line)
+            )
+            continue
         name = str(key.value)
-        if name in entries:
-            place = format_key((*location, name))
-            raise TopologyError(place, "the key appears twice", line=line, source=source, remedy="keep one of them")
-        entries[name] = (value, (*location, name))
+        place = format_key((*location, name))
+        if key.tag == _MERGE:
+            found.append(TopologyProblem(place, "a merge key (<<) is used", "write the keys out", line=line))
+        elif name in entries:
+            text = f"the key appears twice, in line {lines[name]} and in line {line}"
+            found.append(TopologyProblem(place, text, "keep one of them", line=line))
+        else:
+            entries[name], lines[name] = (value, (*location, name)), line
     return list(entries.values())
 
 
-def _from_pydantic(error: ValidationError, root: yaml.Node, source: Path | str) -> TopologyError:
-    """Turn the first problem of a pydantic error into a TopologyError."""
-    problem = error.errors(include_url=False)[0]
+def _problem_of(problem: ErrorDetails) -> TopologyProblem:
+    """Turn one problem of a pydantic error into ours."""
     location: Location = tuple(part for part in problem["loc"] if part != "[key]")
     context = problem.get("ctx", {})
-    kind = problem["type"]
+    kind, given = problem["type"], problem["input"]
     allowed: Sequence[str] = ()
+    remedy = ""
     if kind == "extra_forbidden":
         text, allowed = "there is no such key", _fields_at(location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), allowed, 1)
+        remedy = f"write {near[0]}" if near else "leave it out"
     elif kind == "missing":
-        text, allowed = "the key is missing", ()
+        text, remedy = "the key is missing", "add it"
     elif kind == "string_pattern_mismatch":
-        text = f"{_shown(problem['input'])} is not written as the pattern {context['pattern']} asks"
+        text, remedy = f"{_shown(given)} is not written as it must be", f"follow the pattern {context['pattern']}"
     elif kind == "literal_error":
-        text = f"{_shown(problem['input'])} is not one of the allowed values"
+        text, remedy = f"{_shown(given)} is not one of the allowed values", "use one of them"
         allowed = [part.strip(" '") for part in str(context["expected"]).replace(" or ", ",").split(",")]
     else:
         message = problem["msg"]
-        text = f"{_shown(problem['input'])} does not fit: {message[:1].lower()}{message[1:]}"
-    remedy = "add it" if kind == "missing" else None
-    return TopologyError(
-        format_key(location), text, allowed=allowed, line=_line(root, location), source=source, remedy=remedy
-    )
+        text = f"{_shown(given)} does not fit: {message[:1].lower()}{message[1:]}"
+        allowed = _range_at(location)
+        if kind == "string_type" and isinstance(given, bool | int | float | date):
+            remedy = "put it in quotation marks: YAML takes it for something else than text"
+    return TopologyProblem(format_key(location), text, remedy, tuple(allowed))
 
 
 def _shown(value: object) -> str:
@@ -148,11 +179,30 @@ def _shown(value: object) -> str:
 
 def _fields_at(location: Location) -> list[str]:
     """Return the keys that the model at this place has."""
+    field = _field_at(location)
+    current = _model_in(field.annotation) if field else Topology
+    return sorted(current.model_fields) if current else []
+
+
+def _range_at(location: Location) -> list[str]:
+    """Return the limits of the number at this place, as one text, if it has any."""
+    field = _field_at(location)
+    limits = (
+        [getattr(rule, name) for rule in field.metadata for name in ("ge", "le") if hasattr(rule, name)]
+        if field
+        else []
+    )
+    return [f"{limits[0]} to {limits[1]}"] if len(limits) == 2 else []
+
+
+def _field_at(location: Location) -> FieldInfo | None:
     current: Any = Topology
+    found: FieldInfo | None = None
     for part in location:
         if isinstance(part, str) and isinstance(current, type) and issubclass(current, BaseModel):
-            current = _model_in(current.model_fields[part].annotation)
-    return sorted(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+            found = current.model_fields.get(part)
+            current = _model_in(found.annotation) if found else None
+    return found
 
 
 def _model_in(annotation: Any) -> Any:
@@ -173,10 +223,10 @@ def format_key(location: Location) -> str:
 
 
 def _parse_key(key: str) -> Location:
-    """The inverse of `format_key` for keys without dots and brackets of their own."""
+    """The inverse of `format_key`, but that a key with dots of its own comes out in pieces, which `_line` joins."""
     location: list[str | int] = []
-    for step in key.replace("[", ".[").split("."):
-        if step.startswith("["):
+    for step in re.split(r"\.|(?=\[\d+\])", key):
+        if re.fullmatch(r"\[\d+\]", step):
             location.append(int(step[1:-1]))
         elif step:
             location.append(step)
@@ -186,15 +236,21 @@ def _parse_key(key: str) -> Location:
 def _line(root: yaml.Node, location: Location) -> int:
     """Return the line (from 1) of a place, or of the nearest part above it that the document has."""
     node, line = root, root.start_mark.line + 1
-    for part in location:
+    waiting = list(location)
+    while waiting:
+        part = waiting.pop(0)
         if isinstance(part, int) and isinstance(node, yaml.SequenceNode) and part < len(node.value):
             node = node.value[part]
             line = node.start_mark.line + 1
-        elif isinstance(node, yaml.MappingNode):
-            entry = next(((key, value) for key, value in node.value if key.value == part), None)
-            if entry is None:
+        elif isinstance(part, str) and isinstance(node, yaml.MappingNode):
+            entries = {str(key.value): (key, value) for key, value in node.value}
+            # Names of services have dots, and are keys in `ports.fixed`.
+            while part not in entries and waiting and isinstance(waiting[0], str):
+                part = f"{part}.{waiting.pop(0)}"
+            if part not in entries:
                 break
-            line, node = entry[0].start_mark.line + 1, entry[1]
+            key, node = entries[part]
+            line = key.start_mark.line + 1
         else:
             break
     return line

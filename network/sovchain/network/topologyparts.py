@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from sovchain.network.errors import UnknownName
 
 Role = Literal["admin", "client"]
-FabricVersion = Literal["2.5", "3.1"]
+FabricVersion = Annotated[Literal["2.5", "3.1"], BeforeValidator(lambda value: _version(value))]
+"""Without quotation marks YAML takes 3.1 for a number; no other number is meant by it."""
 Consensus = Literal["raft", "bft"]
 StateDatabase = Literal["leveldb", "couchdb"]
 CertificateAuthority = Literal["generated", "fabric-ca"]
@@ -368,6 +369,10 @@ def named(kind: str, name: str, parts: Iterable[Named]) -> Named:
         return known[name]
     except KeyError:
         raise UnknownName(kind, name, sorted(known)) from None
+
+
+def _version(value: Any) -> Any:
+    return str(value) if isinstance(value, float) else value
 
 
 def _is_name(value: Any) -> bool:
