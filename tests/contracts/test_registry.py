@@ -9,7 +9,7 @@ import pytest
 from memory_ledger import CITY, ORGANISATIONS, MemoryLedger, admit_everyone, creator, organisation
 from pydantic import ValidationError
 from refusals import refused
-from test_sharing import ask, share
+from sharing_steps import ask, share
 
 from sovchain.contracts import government
 from sovchain.contracts.core import Laws, Registry, Seats, Sharing

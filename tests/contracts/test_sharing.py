@@ -2,46 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 
-import pytest
-from memory_ledger import CITY, MemoryLedger
+from memory_ledger import MemoryLedger
+from sharing_steps import MARKER, PAYLOAD, ask, share
 
-from sovchain.chaincode import ContractError
 from sovchain.contracts.core import Receipts, Sharing
-from sovchain.contracts.core.records import AccessFilter, Column, Publication
+from sovchain.contracts.core.records import AccessFilter
 from sovchain.contracts.core.sealing import unseal
-
-MARKER = b"marker-7f3a"
-PAYLOAD = bytes(range(32)) + b"id,score\n1," + MARKER + b"\n"
-SALT = "5a" * 32
-
-
-def entry(**changes: object) -> Publication:
-    stated = {
-        "name": "sme.csv",
-        "data_class": "general",
-        "jurisdiction": CITY,
-        "residency": ("CN-GZ",),
-        "purposes": ("credit-assessment", "statistics"),
-        "columns": (Column(name="id", type="integer"), Column(name="score", type="text")),
-        "rows": 1,
-        "size_bytes": len(PAYLOAD) - 32,
-    }
-    return Publication.model_validate(stated | changes)
-
-
-async def share(ledger: MemoryLedger, **changes: object) -> str:
-    dataset = await ledger.submit("Government", Sharing.deposit, PAYLOAD)
-    await ledger.submit("Government", Sharing.publish, dataset, hashlib.sha256(PAYLOAD).hexdigest(), entry(**changes))
-    return str(dataset)
-
-
-async def ask(
-    ledger: MemoryLedger, who: str | bytes, dataset: str, purpose: str = "credit-assessment", **more: str
-) -> str:
-    return str(await ledger.submit(who, Sharing.file_request, dataset, purpose, SALT, **more))
 
 
 async def test_the_whole_way(governed: MemoryLedger) -> None:
@@ -63,8 +31,3 @@ async def test_the_whole_way(governed: MemoryLedger) -> None:
     (row,) = (await governed.evaluate("Supervisor", Receipts.who_saw, AccessFilter(dataset=dataset))).items
     assert (row.msp_id, row.purpose, row.decision, row.delivered) == ("FinanceMSP", "credit-assessment", "permit", True)
     assert row.acknowledged_at is not None
-
-
-def test_placeholder() -> None:
-    with pytest.raises(ContractError):
-        raise ContractError("E_X", "x")

@@ -39,6 +39,9 @@ _DECIMAL = re.compile(r"[+-]?(?:0|[1-9][0-9]{0,30})(?:\.[0-9]{1,30})?", re.ASCII
 _BOOLEAN = frozenset({"true", "false", "True", "False", "TRUE", "FALSE"})
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_HEADER = re.compile(r'(?:[ \t]*\r?\n)*((?:"[^"]*"|[^"\r\n]+)*)')
+"""The first line that is not blank. A quote within quotes is written twice, which reads as two quoted pieces."""
+_QUOTED = re.compile(r'"[^"]*"')
 _KINDS: Final[tuple[Kind, ...]] = ("integer", "decimal", "boolean", "date", "datetime")
 
 
@@ -62,7 +65,8 @@ def read_data_file(source: Path | str | bytes) -> DataFile:
     """Read a table from a path or from bytes.
 
     Accepted are at most 16 MiB of UTF-8 (with or without byte order mark) or GB18030, which includes GBK and GB2312; fields
-    separated by commas, semicolons or tabs; a header with one distinct name for each column, and at least one row.
+    separated by commas, semicolons or tabs, each at most 128 Ki
+    characters; a header with one distinct name for each column, and at least one row.
     Raises FileMissing, FileUnreadable, FileTooLarge, FileEmpty, FileBinary, FileEncodingError, TableError.
     """
     data, name = (source, "") if isinstance(source, bytes) else (_read(Path(source)), Path(source).name)
@@ -98,14 +102,20 @@ def _read(path: Path, limit_bytes: int = PAYLOAD_MAX_BYTES) -> bytes:
     shown = str(path)
     try:
         if not path.is_file():
-            why = "it is a directory" if path.is_dir() else "nothing of that name exists or it is no regular file"
+            why = (
+                "it is a directory"
+                if path.is_dir()
+                else "it is no regular file"
+                if path.exists()
+                else "nothing of that name exists"
+            )
             raise FileMissing(f"there is no file {shown}", why, "check the path", source=shown)
         if path.stat().st_size > limit_bytes:
             raise _too_large(shown, limit_bytes)
         with path.open("rb") as file:
             return file.read(limit_bytes + 1)
-    except (OSError, ValueError) as error:  # a path with a null byte is a ValueError
-        why = error.strerror or "the system refuses" if isinstance(error, OSError) else "the path is malformed"
+    except OSError as error:
+        why = error.strerror or "the system refuses"
         raise FileUnreadable(
             f"{shown!a} cannot be read", why.lower(), "check the path and its permissions", source=shown
         ) from None
@@ -159,9 +169,7 @@ def _mostly_unprintable(data: bytes) -> bool:
 
 
 def _table(text: str, shown: str) -> tuple[tuple[Column, ...], int]:
-    header_line = next(line for line in io.StringIO(text) if line.strip())  # the caller refused blank text
-    delimiter = max(DELIMITERS, key=header_line.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
     rows = _rows(reader, shown)
     names = next(rows)[1]
     _check_names(names, shown)
@@ -184,6 +192,13 @@ def _table(text: str, shown: str) -> tuple[tuple[Column, ...], int]:
     return tuple(Column(name=name, type=kind.kind) for name, kind in zip(names, kinds, strict=True)), count
 
 
+def _delimiter(text: str) -> str:
+    """The separator that the header has most of outside quotes; a comma where it has none."""
+    found = _HEADER.match(text)
+    assert found is not None  # the pattern fits an empty text too
+    return max(DELIMITERS, key=_QUOTED.sub("", found[1]).count)
+
+
 def _rows(reader: Iterator[list[str]], shown: str) -> Iterator[tuple[int, list[str]]]:
     """The rows with the line on which each ends; blank lines are none."""
     while True:
@@ -196,7 +211,7 @@ def _rows(reader: Iterator[list[str]], shown: str) -> Iterator[tuple[int, list[s
             ) from None
         if row is None:
             return
-        if row:
+        if len(row) > 1 or (row and (not row[0] or row[0].strip())):  # a quoted empty field is a value
             yield reader.line_num, row  # type: ignore[attr-defined]  # as above
 
 

@@ -30,10 +30,18 @@ class SovereignError(Exception):
     """Base of this package's errors: `what` happened, `why`, and what to `do` next, each on one line."""
 
     def __init__(self, what: str, why: str, do: str) -> None:
-        super().__init__(f"{what}: {why}; {do}")
-        self.what = what
-        self.why = why
-        self.do = do
+        self.what, self.why, self.do = (_one_line(part) for part in (what, why, do))
+        super().__init__(f"{self.what}: {self.why}; {self.do}")
+
+
+def _one_line(text: str) -> str:
+    """The text with everything escaped that would break the line, steer a terminal or fail to be encoded.
+
+    File names and other people's words stand in these texts.
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
 
 
 class DataFileError(SovereignError):

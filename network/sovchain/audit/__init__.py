@@ -1,8 +1,8 @@
 """Recomputes what a ledger claims, from the ledger's own bytes and nothing else.
 
-General layout: `replay` is the world state that an auditor builds by applying blocks; `blocks` checks one block against
-its predecessor, its signatures and the replayed state; `receipts` recomputes decisions; `verify` runs them over a whole
-channel and writes the report in `report`. Nothing here trusts a ledger, a peer or a network.
+General layout: `replay` is the world state that an auditor builds by applying blocks; `receipts` recomputes decisions;
+`verify` checks each block of a channel against its predecessor, its signatures and the replayed state, and writes the
+report in `report`. Nothing here trusts a ledger, a peer or a network.
 """
 
 from sovchain.audit.report import ChannelReport, Finding, ReceiptCheck

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 import cedarpy
 
-from sovchain.contracts.core.cedartext import CedarTextError, PolicyText, parse_policies
+from sovchain.contracts.core.cedartext import CedarTextError, PolicyText, parse_policies, place_named
 from sovchain.contracts.core.codes import ACTIONS, DATA_CLASSES, LEGAL_BASES, PURPOSES, ROLES
 
 COMPILED_SETS_MAX: Final = 32
@@ -173,11 +173,21 @@ def _schema() -> cedarpy.Schema:
     return cedarpy.Schema.from_str(SCHEMA)
 
 
+def _check_actions(text: str, policy: PolicyText) -> None:
+    """Refuse an unknown action by name: the library says only that no action applies."""
+    unknown = sorted((policy.actions or frozenset()) - set(ACTIONS))
+    if unknown:
+        message = f"unknown action `{unknown[0]}`: known are {', '.join(ACTIONS)}"
+        raise CedarTextError(message, *place_named(text, policy, message), clause=policy.clause)
+
+
 def check_against_schema(text: str, policies: Sequence[PolicyText]) -> None:
     """Refuse unknown actions, entities and attributes, and conditions of wrong types.
 
-    Raises CedarTextError with the clause and line of the first policy at fault.
+    Raises CedarTextError with the clause of the first policy at fault and the place of the word that is, as far as it is known.
     """
+    for policy in policies:
+        _check_actions(text, policy)
     result = cedarpy.validate_policies(text, _schema())
     if result.validation_passed:
         return
@@ -190,4 +200,4 @@ def check_against_schema(text: str, policies: Sequence[PolicyText]) -> None:
     if index >= len(policies):
         raise CedarTextError(message, 1, 1)
     policy = policies[index]
-    raise CedarTextError(message, policy.line, policy.column, clause=policy.clause)
+    raise CedarTextError(message, *place_named(text, policy, message), clause=policy.clause)

@@ -32,13 +32,14 @@ _TOKEN = re.compile(
       | (?P<sign>::|==|!=|<=|>=|&&|\|\||[@(){}\[\],;:.<>!+*=/%?-])""",
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
-_OPENING: Final = frozenset("([{")
-_CLOSING: Final = frozenset(")]}")
+_PAIRS: Final = {"(": ")", "[": "]", "{": "}"}
+_OPENING: Final = frozenset(_PAIRS)
+_CLOSING: Final = frozenset(_PAIRS.values())
 _OPERATORS: Final = frozenset(
     {"==", "!=", "<=", ">=", "&&", "||", "<", ">", "!", "+", "-", "*", ".", "if", "in", "like", "is", "has"}
 )
 _END_OF_INPUT: Final = "unexpected end of input"
-_QUOTED = re.compile(r"`([^`]+)`")
+_QUOTED = re.compile(r"[`']([^`']+)[`']")
 
 
 class CedarTextError(ValueError):
@@ -93,11 +94,27 @@ def tokens(text: str) -> Iterator[Token]:
         if found is None:
             line, column = position(text, at)
             if text[at] == '"':
-                raise CedarTextError("a string is opened here and never closed", line, column)
+                raise CedarTextError("a string is opened here and never closed", *_opening_quote(text, at))
             raise CedarTextError(f"unexpected character {text[at]!a}", line, column)
         if found.lastgroup != "blank":
             yield Token(found.lastgroup, found.group(), at, found.end())  # type: ignore[arg-type]  # the pattern's groups
         at = found.end()
+
+
+def _opening_quote(text: str, offset: int) -> tuple[int, int]:
+    """The place of the quote that is not closed, when the one at `offset` is left over at the end of the text.
+
+    A forgotten quote turns every later string inside out, so that the last one is left over. The forgotten one is on the
+    first line whose string does not end on it.
+    """
+    at = 0
+    while at < offset:
+        found = _TOKEN.match(text, at)
+        assert found is not None  # the text up to the offset was matched already
+        if found.lastgroup == "string" and "\n" in found.group():
+            return position(text, at)
+        at = found.end()
+    return position(text, offset)
 
 
 def statements(text: str) -> list[list[Token]]:
@@ -127,7 +144,7 @@ def _check_bounds(text: str, statement: Sequence[Token]) -> None:
     for token in statement:
         if token.kind == "string":
             continue
-        depth += (token.text in _OPENING) - (token.text in _CLOSING)
+        depth += _nesting(token)
         operators += token.text in _OPERATORS
         problem = (
             f"brackets are nested deeper than {NESTING_MAX}"
@@ -139,6 +156,11 @@ def _check_bounds(text: str, statement: Sequence[Token]) -> None:
         if problem:
             line, column = position(text, token.start)
             raise CedarTextError(f"{problem}: split the policy", line, column)
+
+
+def _nesting(token: Token) -> int:
+    """By how much a token changes the depth of brackets."""
+    return 0 if token.kind == "string" else (token.text in _OPENING) - (token.text in _CLOSING)
 
 
 def parse_policies(text: str) -> list[PolicyText]:
@@ -194,7 +216,7 @@ def _actions(scope: Sequence[Token]) -> frozenset[str] | None:
     depth, part = 0, 0
     named: set[str] = set()
     for token in scope:
-        depth += (token.text in _OPENING) - (token.text in _CLOSING) if token.kind != "string" else 0
+        depth += _nesting(token)
         if depth == 0:
             break
         if depth == 1 and token.text == ",":
@@ -237,8 +259,48 @@ def _locate(text: str, split: Sequence[Sequence[Token]], message: str) -> CedarT
                 high = middle
             else:
                 low = middle + 1
-        return CedarTextError(found, *position(text, _quoted_token(statement[:low], found).start))
+        at = _quoted_token(statement[:low], found)
+        unclosed = _unclosed_bracket(statement, at)
+        if unclosed is not None:
+            return CedarTextError(f"the bracket `{unclosed.text}` is not closed", *position(text, unclosed.start))
+        return CedarTextError(found, *position(text, at.start))
     return CedarTextError(message, 1, 1)
+
+
+def _unclosed_bracket(statement: Sequence[Token], at: Token) -> Token | None:
+    """The innermost bracket that is open where a closing one is at fault, if the policy has too many of its kind."""
+    if _nesting(at) >= 0:
+        return None
+    opened: list[Token] = []
+    for token in statement[: statement.index(at)]:
+        if _nesting(token) > 0:
+            opened.append(token)
+        elif _nesting(token) < 0 and opened:
+            opened.pop()
+    if not opened:
+        return None
+    signs = [token.text for token in statement if token.kind == "sign"]
+    last = opened[-1]
+    return last if signs.count(last.text) > signs.count(_PAIRS[last.text]) else None
+
+
+def place_named(text: str, policy: PolicyText, message: str) -> tuple[int, int]:
+    """Where a message on a policy points to: at the one place that it quotes, else at the start of the policy."""
+    for quoted in _QUOTED.findall(message):
+        found = [*_runs(policy.tokens, quoted), *_runs(policy.tokens, f'"{quoted}"')]
+        if len(found) == 1:
+            return position(text, found[0].start)
+    return policy.line, policy.column
+
+
+def _runs(within: Sequence[Token], quoted: str) -> list[Token]:
+    """The first token of each place at which a quoted piece of text stands."""
+    words = [token.text for token in _tokens_or_none(quoted)]
+    return [
+        within[at]
+        for at in range(len(within) - len(words) + 1 if words else 0)
+        if [token.text for token in within[at : at + len(words)]] == words
+    ]
 
 
 def _quoted_token(statement: Sequence[Token], message: str) -> Token:
@@ -247,10 +309,9 @@ def _quoted_token(statement: Sequence[Token], message: str) -> Token:
     if message.startswith("integer parse error"):
         return max((token for token in statement if token.kind == "number"), key=lambda token: len(token.text))
     for quoted in [*_QUOTED.findall(message), message.rsplit(" ", 1)[-1]]:
-        words = [token.text for token in _tokens_or_none(quoted)]
-        for at in range(len(statement) - len(words) + 1) if words else ():
-            if [token.text for token in statement[at : at + len(words)]] == words:
-                return statement[at]
+        found = _runs(statement, quoted)
+        if found:
+            return found[0]
         for token in statement:
             if quoted in token.text:
                 return token

@@ -61,8 +61,17 @@ def read_law(text: str) -> LawText:
     policies = parse_policies(text)
     if not policies:
         raise CedarTextError("the law has no policy: it would permit and forbid nothing", 1, 1)
+    cited: dict[str, PolicyText] = {}
     for policy in policies:
         _check_annotations(header, policy)
+        first = cited.setdefault(policy.clause, policy)
+        if first is not policy:
+            raise CedarTextError(
+                f"another policy is cited as {policy.clause}, on line {first.line}: a receipt must name one of them",
+                policy.line,
+                policy.column,
+                clause=policy.clause,
+            )
     check_against_schema(text, policies)
     clauses = tuple(Clause(clause=policy.clause, effect=policy.effect, line=policy.line) for policy in policies)
     return LawText(header, clauses, text, text_hash(text))

@@ -24,7 +24,6 @@ from sovchain.contracts.core.law import law_version
 from sovchain.contracts.core.records import (
     ALGORITHMS,
     ENGINE_VERSION,
-    PAGE_MAX,
     Access,
     AccessFilter,
     Acknowledgement,
@@ -43,7 +42,7 @@ from sovchain.contracts.core.records import (
 from sovchain.contracts.core.refusal import refusal
 from sovchain.contracts.core.store import StateView, StubView, encode_record, identity_hash, implicit_collection
 from sovchain.protocol.identity import parse_identity
-from sovchain.protocol.keys import composite_key, split_composite_key
+from sovchain.protocol.keys import KeyFormatError, composite_key, split_composite_key
 
 _MISSING_TEXT = "the text is not in state"  # no Cedar, so that a law without its text denies
 
@@ -74,10 +73,11 @@ def receipt_key(request_id: str) -> str:
 
 def request_of_receipt_key(key: str) -> str | None:
     """The request id in a receipt's state key, None when the key is not one of a receipt."""
-    if not key.startswith(composite_key(store.RECEIPT, [])):
+    try:
+        kind, components = split_composite_key(key)
+    except KeyFormatError:  # any other chaincode of the channel may write such a key
         return None
-    components = split_composite_key(key)[1]
-    return components[0] if len(components) == 1 else None
+    return components[0] if kind == store.RECEIPT and len(components) == 1 else None
 
 
 async def gather(view: StateView, request: Request, *, timestamp: datetime, channel: str) -> DecisionInput:
@@ -268,7 +268,7 @@ def _resource(dataset: DataSet | None) -> Resource | None:
 async def _decisions(stub: Stub, chosen: AccessFilter, bookmark: str) -> tuple[list[tuple[Request, Receipt]], str]:
     """One page of the index with the decisions that match, and the bookmark of the next page."""
     prefix = (store.DECIDED,) if chosen.dataset is None else (store.DECIDED_ON, chosen.dataset)
-    pointers = await store.page(stub, Pointer, *prefix, bookmark=bookmark, limit=PAGE_MAX)
+    pointers = await store.page(stub, Pointer, *prefix, bookmark=bookmark)
     view, found = StubView(stub), []
     for pointer in pointers.items:
         request = await store.require(view, Request, store.REQUEST, pointer.request)

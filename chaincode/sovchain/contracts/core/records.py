@@ -42,7 +42,10 @@ def parse_time(value: Any) -> Any:
     if isinstance(moment, datetime):
         if moment.tzinfo is None:
             raise ValueError("the time has no zone: write it as 2026-03-01T00:00:00Z")
-        return moment.astimezone(UTC)
+        try:
+            return moment.astimezone(UTC)
+        except OverflowError:
+            raise ValueError("the time lies outside the years 1 to 9999 of UTC") from None
     return moment
 
 

@@ -17,7 +17,7 @@ from sovchain.contracts.core.records import (
     SuspendedIdentity,
 )
 from sovchain.contracts.core.refusal import refusal
-from sovchain.contracts.core.store import StateView, StubView
+from sovchain.contracts.core.store import StateView, StubView, identity_hash
 
 ADMISSIONS_MAX = 100
 """Most organisations of one ballot."""
@@ -167,4 +167,25 @@ async def require_active(view: StateView, msp_id: str) -> RegisteredOrganisation
         raise refusal(
             "E_SUSPENDED", f"{msp_id} is suspended", f"{entry.reason}", "a new admission reinstates it", msp_id=msp_id
         )
+    return entry
+
+
+async def require_unsuspended(view: StateView, msp_id: str, identity: str) -> None:
+    """Raise E_SUSPENDED for an identity that may not act although its certificate is valid."""
+    entry = await store.read(view, SuspendedIdentity, store.SUSPENDED_IDENTITY, msp_id, identity)
+    if entry is not None:
+        raise refusal(
+            "E_SUSPENDED",
+            f"the identity of {msp_id} is suspended",
+            entry.reason,
+            "use another identity of the organisation",
+            msp_id=msp_id,
+            identity=identity,
+        )
+
+
+async def require_active_caller(ctx: Context, view: StateView) -> RegisteredOrganisation:
+    """The entry of the caller's organisation, if both it and the caller may act. Raises E_NOT_ADMITTED, E_SUSPENDED."""
+    entry = await require_active(view, ctx.identity.msp_id)
+    await require_unsuspended(view, ctx.identity.msp_id, identity_hash(ctx.identity.id))
     return entry

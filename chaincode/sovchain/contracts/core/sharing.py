@@ -37,7 +37,7 @@ from sovchain.contracts.core.records import (
     Word,
 )
 from sovchain.contracts.core.refusal import refusal
-from sovchain.contracts.core.registry import require_active
+from sovchain.contracts.core.registry import require_active, require_active_caller, require_unsuspended
 from sovchain.contracts.core.sealing import seal
 from sovchain.contracts.core.store import StateView, StubView, identity_hash, implicit_collection
 
@@ -57,7 +57,7 @@ class Sharing(Contract):
         E_NOT_ADMITTED, E_SUSPENDED, E_PAYLOAD.
         """
         owner = ctx.identity.msp_id
-        await require_active(StubView(ctx.stub), owner)
+        await require_active_caller(ctx, StubView(ctx.stub))
         _check_payload(payload)
         dataset = ctx.transaction_id
         await ctx.stub.put_private_data(implicit_collection(owner), payload_key(dataset), payload)
@@ -73,7 +73,7 @@ class Sharing(Contract):
         """
         owner = ctx.identity.msp_id
         view = StubView(ctx.stub)
-        home = (await require_active(view, owner)).organisation.jurisdiction
+        home = (await require_active_caller(ctx, view)).organisation.jurisdiction
         if not is_within(entry.jurisdiction, home):
             raise refusal(
                 "E_JURISDICTION",
@@ -268,7 +268,8 @@ class Sharing(Contract):
     async def open(self, ctx: Context, request: Hex32, key: Transient[bytes]) -> bytes:
         """The delivered salt and bytes, sealed with `key` (32 random bytes, used once). On the grantee's own peer only.
 
-        Called by the grantee. Raises E_NOT_FOUND, E_NOT_GRANTEE, E_NOT_PERMITTED, E_NOT_DELIVERED, E_KEY.
+        Called by the grantee. Raises E_NOT_FOUND, E_NOT_GRANTEE, E_NOT_ADMITTED, E_SUSPENDED, E_NOT_PERMITTED,
+        E_NOT_DELIVERED, E_KEY.
         """
         view = StubView(ctx.stub)
         filed = await _granted(ctx, view, request)
@@ -282,7 +283,8 @@ class Sharing(Contract):
     async def acknowledge(self, ctx: Context, request: Hex32) -> Acknowledgement:
         """Confirm a delivery in public; every endorser compares the hashes in both parties' collections.
 
-        Called by the grantee. Raises E_NOT_FOUND, E_NOT_GRANTEE, E_NOT_DELIVERED, E_STATE, E_COMMITMENT.
+        Called by the grantee. Raises E_NOT_FOUND, E_NOT_GRANTEE, E_NOT_ADMITTED, E_SUSPENDED, E_NOT_DELIVERED,
+        E_STATE, E_COMMITMENT.
         """
         view = StubView(ctx.stub)
         filed = await _granted(ctx, view, request)
@@ -386,6 +388,7 @@ async def _granted(ctx: Context, view: StateView, request: str) -> Request:
             "file a request of its own",
             request=request,
         )
+    await require_active_caller(ctx, view)
     return filed
 
 
@@ -406,6 +409,7 @@ async def _releasable(ctx: Context, view: StateView, request: str) -> tuple[Requ
     """The request and the data set that its owner, the caller, may deliver now."""
     filed = await store.require(view, Request, store.REQUEST, request)
     dataset = await _own(ctx, view, filed.dataset)
+    await require_active_caller(ctx, view)
     await _require_permit(view, request)
     if dataset.state != "published":
         raise refusal(
@@ -416,6 +420,7 @@ async def _releasable(ctx: Context, view: StateView, request: str) -> tuple[Requ
             request=request,
         )
     await require_active(view, filed.msp_id)
+    await require_unsuspended(view, filed.msp_id, filed.identity)
     if await delivered_hash(ctx.stub, filed) is not None:
         raise refusal(
             "E_STATE",

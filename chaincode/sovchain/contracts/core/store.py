@@ -122,9 +122,17 @@ async def write(ctx: Context, record: Record, kind: str, *components: str) -> No
     await ctx.stub.put_state(composite_key(kind, components), encode_record(record))
 
 
-async def page(
-    stub: Stub, model: type[R], kind: str, *components: str, bookmark: str, limit: int = PAGE_MAX
-) -> Page[R]:
-    """One page of the records under a prefix, for queries."""
-    found = await stub.partial_composite_page(kind, components, page_size=limit, bookmark=bookmark)
+async def page(stub: Stub, model: type[R], kind: str, *components: str, bookmark: str) -> Page[R]:
+    """One page of the records under a prefix, `PAGE_MAX` at most, for queries.
+
+    Raises ContractError E_BOOKMARK for a bookmark of another listing, which would lead to records of other kinds.
+    """
+    if bookmark and not bookmark.startswith(composite_key(kind, components)):
+        raise refusal(
+            "E_BOOKMARK",
+            "the bookmark does not belong to this listing",
+            "it leads to other records",
+            "use the one that the page before came with, or none",
+        )
+    found = await stub.partial_composite_page(kind, components, page_size=PAGE_MAX, bookmark=bookmark)
     return Page(items=tuple(model.model_validate_json(value) for _, value in found.items), bookmark=found.bookmark)
