@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from datetime import timedelta
 from typing import Any
 
@@ -227,7 +226,7 @@ async def test_a_purged_payload_is_not_released(governed: MemoryLedger) -> None:
         await governed.evaluate("Government", Sharing.read_for_release, request, KEY, peer="Government")
 
 
-@pytest.mark.parametrize("key", [b"", bytes(31), bytes(32), b"\xff" * 32, os.urandom(33), bytes(range(16))])
+@pytest.mark.parametrize("key", [b"", bytes(31), bytes(32), b"\xff" * 32, bytes(range(33)), bytes(range(16))])
 async def test_nothing_is_sealed_with_a_key_that_is_none(governed: MemoryLedger, key: bytes) -> None:
     _, request = await permitted(governed)
     with refused("E_KEY"):

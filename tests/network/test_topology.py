@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from sovchain.network import UnknownName, default_topology
 from sovchain.network.checks import check
-from sovchain.network.topology import OrderingOrganization, Organization, Topology, majority_policy
+from sovchain.network.topology import OrderingOrganization, Organization, Topology, User, majority_policy
 from sovchain.protocol import policies, policydsl
 
 TOPOLOGY = default_topology()
@@ -153,3 +154,9 @@ def test_collections_become_what_a_definition_holds() -> None:
     assert policydsl.render(pair.member_orgs_policy.signature_policy).count("MSP") == 2
     assert not pair.HasField("endorsement_policy")
     assert own.endorsement_policy.signature_policy.identities
+
+
+@pytest.mark.parametrize("value", ["a\nb", "\x85", "\x1b[31m", "\u2028", "\ufeffx"])
+def test_an_attribute_has_no_control_characters(value: str) -> None:
+    with pytest.raises(ValidationError):
+        User(name="User1", attributes={"role": value})

@@ -24,7 +24,7 @@ from sovchain.protocol.channelconfig import ChannelBundle
 NAMES = ("Alpha", "Beta", "Gamma", "Delta", "Yes", "No", "Null")
 NOW = datetime.now(UTC)
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+texts = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters="\ufeff"), max_size=12)
 attributes = st.dictionaries(st.sampled_from(["role", "clearance", "on", "x.y"]), texts, max_size=3)
 
 

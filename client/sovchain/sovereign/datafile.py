@@ -171,7 +171,7 @@ def _mostly_unprintable(data: bytes) -> bool:
 def _table(text: str, shown: str) -> tuple[tuple[Column, ...], int]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
     rows = _rows(reader, shown)
-    names = next(rows)[1]
+    names = next(rows, (0, [""]))[1]  # a file of blanks has a header of blanks
     _check_names(names, shown)
     kinds = [_KindOf() for _ in names]
     count = 0

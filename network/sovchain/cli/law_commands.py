@@ -52,14 +52,14 @@ def load_organisations(path: Path) -> list[Organisation]:
 async def _vote(
     directory: Path, channel: str, voters: list[str], proposed: Proposed
 ) -> tuple[BallotView, list[dict[str, Any]]]:
-    """Have each voter vote for a ballot: how it stands at the end, and what each vote left missing."""
+    """Have each voter (one at least) vote for a ballot: how it stands at the end, and what each vote left missing."""
     steps = []
-    latest = proposed.committed
+    latest, view = proposed.committed, None
     for voter in voters:
         async with sovereign(directory, voter, channel, default_user="Admin") as office:
             await office.reached(latest)
             voted = await office.vote(proposed.ballot)
-        latest = voted.committed
+        latest, view = voted.committed, voted.view
         steps.append(
             {
                 "voter": voter,
@@ -69,7 +69,8 @@ async def _vote(
                 "missing": list(voted.view.missing),
             }
         )
-    return voted.view, steps
+    assert view is not None
+    return view, steps
 
 
 def _voters(text: str) -> list[str]:
