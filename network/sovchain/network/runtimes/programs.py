@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,3 +112,18 @@ async def _version(program: Path) -> str:
         return "does not answer"
     found = _VERSION.search(answer.decode(errors="replace"))
     return found.group(1) if found else "of an unknown version"
+
+
+def main(version: str) -> int:
+    """Print where the programs of a version are, or in one line why they are not found; 0 or 1."""
+    try:
+        programs = asyncio.run(find_programs(version))
+    except ProgramsMissing as error:
+        print(f"{error.why}; {error.remedy}")  # noqa: T201  # this is a program's answer
+        return 1
+    print(f"Fabric {programs.version}")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
