@@ -101,7 +101,7 @@ async def deliver(address: NodeAddress, signer: Administrator, number: int) -> c
             "/orderer.AtomicBroadcast/Deliver",
             request_serializer=common_pb2.Envelope.SerializeToString,
             response_deserializer=ab_pb2.DeliverResponse.FromString,
-        )(None, timeout=30)
+        )(None, timeout=60)
         await call.write(envelope(signer, common_pb2.DELIVER_SEEK_INFO, seek.SerializeToString()))
         answer = await call.read()
         assert isinstance(answer, ab_pb2.DeliverResponse)
@@ -125,7 +125,7 @@ async def order(network: Topology, material: Material, ports: dict[str, int]) ->
         for node in network.nodes
         if node.kind == "orderer"
     ]
-    nodes = OrderingNodes(addresses)
+    nodes = OrderingNodes(addresses, bft=network.consensus == "bft")
     try:
         message = envelope(signer, common_pb2.ENDORSER_TRANSACTION, b"anything").SerializeToString()
         await nodes.broadcast("order", "", CHANNEL, message)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -30,6 +30,8 @@ from sovchain.protocol.transactions import assemble_envelope
 CALL_TIMEOUT_S: Final = 30.0
 """Deadline of one call to a node."""
 MAX_MESSAGE_BYTES: Final = 100 * 1024 * 1024
+_ALREADY_THERE: Final = ("request already processed", "request already exists")
+"""How a BFT node refuses a transaction that it has (SmartBFT's request pool)."""
 _RETRY_FIRST_S: Final = 0.05
 _RETRY_LAST_S: Final = 1.0
 _OPTIONS: Final = (
@@ -225,10 +227,18 @@ class Broadcaster(Protocol):
 
 
 class OrderingNodes:
-    """The ordering nodes of a channel: a transaction goes to the first one that takes it. Close it after use."""
+    """The ordering nodes of a channel. Close it after use.
 
-    def __init__(self, addresses: Iterable[NodeAddress]) -> None:
+    Under Raft a transaction goes to the first node that takes it. Under BFT it goes to all of them, and a quorum must take
+    it: a single node may keep it to itself, or wait long before it forwards it (internal/pkg/gateway/submit.go submitBFT).
+    """
+
+    def __init__(self, addresses: Iterable[NodeAddress], *, bft: bool = False) -> None:
         self._addresses = tuple(addresses)
+        count = len(self._addresses)
+        faulty = (count - 1) // 3
+        self._quorum = (count + faulty + 2) // 2 if bft else 1
+        self._bft = bft
         self._channels = tuple(address.channel() for address in self._addresses)
 
     async def broadcast(self, step: str, chaincode: str, channel: str, envelope: bytes) -> None:
@@ -240,10 +250,13 @@ class OrderingNodes:
         deadline, pause = loop.time() + CALL_TIMEOUT_S, _RETRY_FIRST_S
         refused: LifecycleError | None = None
         while True:
-            for address, connection in zip(self._addresses, self._channels, strict=True):
-                status, text = await self._send(connection, envelope)
-                if status == common_pb2.SUCCESS:
-                    return
+            taken, verdict = 0, None
+            async for address, status, text in self._answers(envelope):
+                if status == common_pb2.SUCCESS or any(there in text for there in _ALREADY_THERE):
+                    taken += 1
+                    if taken == self._quorum:
+                        return
+                    continue
                 refused = LifecycleError(
                     step,
                     text,
@@ -255,11 +268,25 @@ class OrderingNodes:
                 )
                 # 503 is a node without a leader or one that is not reached; anything else is a verdict.
                 if status != common_pb2.SERVICE_UNAVAILABLE:
-                    raise refused
+                    verdict = refused
+                    if not self._bft:
+                        break
+            if verdict is not None:
+                raise verdict
             if refused is not None and loop.time() + pause > deadline:
                 raise refused
             await asyncio.sleep(pause)
             pause = min(pause * 2, _RETRY_LAST_S)
+
+    async def _answers(self, envelope: bytes) -> AsyncIterator[tuple[NodeAddress, int, str]]:
+        """What each node says to a transaction: one is asked after the other, under BFT all at once."""
+        if self._bft:
+            sent = [self._send(connection, envelope) for connection in self._channels]
+            for address, (status, text) in zip(self._addresses, await asyncio.gather(*sent), strict=True):
+                yield address, status, text
+            return
+        for address, connection in zip(self._addresses, self._channels, strict=True):
+            yield address, *await self._send(connection, envelope)
 
     @staticmethod
     async def _send(connection: grpc.aio.Channel, envelope: bytes) -> tuple[int, str]:

@@ -125,7 +125,8 @@ async def deploy_chaincodes(
             of_channel = {
                 members[name][0]: _package_id(running, name, spec) for name in topology.channel(channel).members
             }
-            orderers = OrderingNodes(_addresses(running, [part.name for part in topology.orderers(channel)]))
+            of_orderers = _addresses(running, [part.name for part in topology.orderers(channel)])
+            orderers = OrderingNodes(of_orderers, bft=topology.consensus == "bft")
             try:
                 deployed = await deploy(channel, definition, of_channel, orderers)
             finally:
