@@ -125,6 +125,9 @@ def low_s_certificate(data: bytes) -> x509.Certificate:
         _, s = utils.decode_dss_signature(certificate.signature)
     except ValueError as error:
         raise MalformedError("the certificate's signature is not an ECDSA signature") from error
+    # What stands around the signature is not covered by it: only its one encoding is taken.
+    if _with_signature(certificate, certificate.signature) != certificate.public_bytes(serialization.Encoding.DER):
+        raise MalformedError("the certificate's signature is not encoded as DER asks")
     order = _ORDER["secp256r1"] if s.bit_length() <= 256 else _ORDER["secp384r1"]
     fixed = low_s(certificate.signature, order)
     if fixed == certificate.signature:
