@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from fabric_protos.common import common_pb2
 from fabric_protos.orderer import ab_pb2
+from fabricprograms import fabric_programs
 from google.protobuf.timestamp_pb2 import Timestamp
-from orderers import Orderer, orderer_program, start_orderer
+from orderers import Orderer, start_orderer
 
 from sovchain.network.checks import check
 from sovchain.network.genesis import genesis_blocks
@@ -138,7 +139,7 @@ async def order(network: Topology, material: Material, ports: dict[str, int]) ->
 async def test_ordering_nodes_join_agree_on_a_leader_and_sign_blocks(
     tmp_path: Path, version: str, consensus: str
 ) -> None:
-    program = orderer_program(version)
+    program = (await asyncio.to_thread(fabric_programs, version)).paths["orderer"]
     network = topology(version, consensus)
     now = datetime.now(UTC)
     material = Material.create(network, tmp_path / "organizations", now)

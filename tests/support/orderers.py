@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
-import shutil
 import signal
 import ssl
 import subprocess
@@ -15,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from sovchain.network.material import Material
@@ -24,26 +21,6 @@ from sovchain.network.topology import Node, Topology
 
 DEADLINE_S = 60.0
 _PAUSE_S = 0.03
-
-
-def orderer_program(version: str) -> Path:
-    """The orderer of a Fabric release such as "3.1": from the folders that SOVCHAIN_FABRIC_BIN names, else from the cache.
-
-    Skips the test when there is none.
-    """
-    folders = [Path(name) for name in os.environ.get("SOVCHAIN_FABRIC_BIN", "").split(os.pathsep) if name]
-    folders += sorted((Path.home() / ".cache/sovchain/fabric").glob(f"{version}.*/bin"), reverse=True)
-    for folder in folders:
-        program = shutil.which("orderer", path=str(folder))
-        if program is None:
-            continue
-        answer = subprocess.run([program, "version"], capture_output=True, text=True, timeout=30).stdout
-        if f"Version: v{version}." in answer or f"Version: {version}." in answer:
-            return Path(program)
-    pytest.skip(
-        f"missing program: orderer {version}: put Fabric {version}'s orderer into "
-        f"~/.cache/sovchain/fabric/{version}.<n>/bin or name its folder in SOVCHAIN_FABRIC_BIN"
-    )
 
 
 @dataclass

@@ -13,6 +13,7 @@ from typing import BinaryIO, Final
 from fabric_protos.common import common_pb2
 
 from sovchain.protocol.errors import MalformedError
+from sovchain.protocol.varint import encode_varint
 
 __all__ = ["deserialize_block", "read_peer_blocks", "serialize_block"]
 
@@ -55,9 +56,9 @@ def deserialize_block(data: bytes) -> common_pb2.Block:
 def serialize_block(block: common_pb2.Block) -> bytes:
     """Return a block in the form that it has in a block file, without the length before it."""
     header = block.header
-    parts = [_varint(header.number), _chunk(header.data_hash), _chunk(header.previous_hash)]
+    parts = [encode_varint(header.number), _chunk(header.data_hash), _chunk(header.previous_hash)]
     for items in (block.data.data, block.metadata.metadata):
-        parts += [_varint(len(items)), *map(_chunk, items)]
+        parts += [encode_varint(len(items)), *map(_chunk, items)]
     return b"".join(parts)
 
 
@@ -112,14 +113,5 @@ def _read_length(file: BinaryIO) -> int | None:
     raise MalformedError("a length in a block file is too long")
 
 
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
 def _chunk(data: bytes) -> bytes:
-    return _varint(len(data)) + data
+    return encode_varint(len(data)) + data

@@ -20,6 +20,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet  # type: ignore[impor
 from sovchain.protocol.endorsement import usable_identity, usable_signatures
 from sovchain.protocol.errors import MalformedError, ProtocolError
 from sovchain.protocol.policies import SignedData
+from sovchain.protocol.varint import encode_varint
 
 if TYPE_CHECKING:
     from sovchain.protocol.channelconfig import ChannelBundle
@@ -411,12 +412,7 @@ def _has_unknown(message: Message) -> bool:
 
 def frame_block(block_bytes: bytes) -> bytes:
     """Return the length as a varint, then the block."""
-    length, prefix = len(block_bytes), bytearray()
-    while length > 0x7F:
-        prefix.append(length & 0x7F | 0x80)
-        length >>= 7
-    prefix.append(length)
-    return bytes(prefix) + block_bytes
+    return encode_varint(len(block_bytes)) + block_bytes
 
 
 def write_block_file(blocks: Iterable[bytes]) -> bytes:

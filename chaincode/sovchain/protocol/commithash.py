@@ -11,6 +11,7 @@ from hashlib import sha256
 from itertools import groupby
 
 from sovchain.protocol.rwset import Version
+from sovchain.protocol.varint import encode_varint
 from sovchain.protocol.worldstate import UpdateBatch
 
 __all__ = ["commit_hash", "next_commit_hash", "update_bytes"]
@@ -48,7 +49,7 @@ def update_bytes(updates: UpdateBatch) -> bytes:
 
 def commit_hash(codes: bytes, updates: bytes, previous: bytes) -> bytes:
     """Return the SHA-256 of varint(number of codes), codes, update bytes and the previous commit hash."""
-    return sha256(_varint(len(codes)) + codes + updates + previous).digest()
+    return sha256(encode_varint(len(codes)) + codes + updates + previous).digest()
 
 
 def next_commit_hash(number: int, codes: bytes, updates: UpdateBatch, previous: bytes | None) -> bytes:
@@ -79,14 +80,5 @@ def _append(encoded: bytearray, tag: int, content: bytes) -> None:
     """Append one length-delimited field; proto3 leaves an empty one out."""
     if content:
         encoded.append(tag)
-        encoded += _varint(len(content))
+        encoded += encode_varint(len(content))
         encoded += content
-
-
-def _varint(number: int) -> bytes:
-    digits = bytearray()
-    while number > 0x7F:
-        digits.append(number & 0x7F | 0x80)
-        number >>= 7
-    digits.append(number)
-    return bytes(digits)

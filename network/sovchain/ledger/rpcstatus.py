@@ -15,6 +15,8 @@ from fabric_protos.gateway import gateway_pb2
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
 
+from sovchain.protocol.varint import encode_varint
+
 DETAILS_METADATA_KEY = "grpc-status-details-bin"
 # Clients built on gRPC's C core refuse trailers beyond 8 KiB, at random up to 16 KiB. The text travels percent-encoded,
 # three bytes for each that is not printable ASCII, and the details travel in base64 to some clients.
@@ -47,7 +49,7 @@ def error_detail(address: str, msp_id: str, message: str) -> gateway_pb2.ErrorDe
 
 def encode_status(code: int, message: str, details: Sequence[Message]) -> bytes:
     """Encode google.rpc.Status in at most 4.5 KiB: texts of details are cut, then details left out, from the last."""
-    encoded = bytearray(b"\x08" + _varint(code))
+    encoded = bytearray(b"\x08" + encode_varint(code))
     encoded += _length_delimited(2, message.encode())
     for index, detail in enumerate(details):
         share = (_MAX_STATUS_BYTES - len(encoded)) // (len(details) - index)
@@ -101,14 +103,5 @@ def _packed(detail: Message) -> bytes:
     return _length_delimited(3, packed.SerializeToString())
 
 
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
-
-
 def _length_delimited(field: int, value: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(value)) + value
+    return encode_varint(field << 3 | 2) + encode_varint(len(value)) + value

@@ -104,7 +104,7 @@ def peer_settings(
     peer of the same organisation, its own where it is alone.
     """
     address = f"{place.host}:{place.port}"
-    certificate, key, root = (f"{place.tls}/{name}" for name in ("server.crt", "server.key", "ca.crt"))
+    certificate, key, root = (f"{place.tls}/{file}" for file in ("server.crt", "server.key", "ca.crt"))
     server = {"enabled": True, "cert": {"file": certificate}, "key": {"file": key}, "clientAuthRequired": False}
     return {
         "peer": {
@@ -121,92 +121,104 @@ def peer_settings(
             "tls": {**server, "rootcert": {"file": root}, "clientRootCAs": {"files": [root]}},
             "BCCSP": _BCCSP,
             "authentication": {"timewindow": "15m"},
-            "gateway": {"enabled": True, "endorsementTimeout": "30s", "broadcastTimeout": "30s", "dialTimeout": "2m"},
-            "keepalive": {
-                "interval": "7200s",
-                "timeout": "20s",
-                "minInterval": "60s",
-                "client": {"interval": "60s", "timeout": "20s"},
-                "deliveryClient": {"interval": "60s", "timeout": "20s"},
-            },
             "gossip": _gossip(address, bootstrap),
-            "client": {"connTimeout": "3s"},
-            "deliveryclient": {
-                "blockGossipEnabled": False,
-                "reconnectTotalTimeThreshold": "3600s",
-                "connTimeout": "3s",
-                "reConnectBackoffThreshold": "10s",
-                "blockCensorshipTimeoutKey": "30s",
-                "minimalReconnectInterval": "100ms",
-                "policy": "cluster",
-            },
-            "handlers": {
-                "authFilters": [{"name": name} for name in _AUTH_FILTERS[topology.fabric_version]],
-                "decorators": [{"name": "DefaultDecorator"}],
-                "endorsers": {"escc": {"name": "DefaultEndorsement", "library": None}},
-                "validators": {"vscc": {"name": "DefaultValidation", "library": None}},
-            },
-            "discovery": {
-                "enabled": True,
-                "authCacheEnabled": True,
-                "authCacheMaxSize": 1000,
-                "authCachePurgeRetentionRatio": 0.75,
-                "orgMembersAllowedAccess": False,
-            },
-            "limits": {"concurrency": {"endorserService": 2500, "deliverService": 2500, "gatewayService": 500}},
-            "maxRecvMsgSize": MESSAGE_MAX_BYTES,
-            "maxSendMsgSize": MESSAGE_MAX_BYTES,
+            "handlers": _handlers(topology.fabric_version),
+            **_PEER_SERVICES,
         },
         # Without an endpoint the peer neither builds in Docker nor asks for its health.
         "vm": {"endpoint": ""},
         "chaincode": {
             "externalBuilders": [{"name": "ccaas_builder", "path": builder, "propagateEnvironment": []}],
-            "installTimeout": "300s",
-            "startuptimeout": "60s",
-            "executetimeout": "30s",
-            "mode": "net",
-            "keepalive": 0,
-            "system": {"_lifecycle": "enable", "cscc": "enable", "lscc": "enable", "qscc": "enable"},
-            "logging": {"level": "info", "shim": "warning"},
-            "runtimeParams": {
-                "useWriteBatch": True,
-                "maxSizeWriteBatch": 1000,
-                "useGetMultipleKeys": True,
-                "maxSizeGetMultipleKeys": 1000,
-            },
+            **_CHAINCODE,
         },
-        "ledger": {
-            "state": {
-                "stateDatabase": "goleveldb",
-                "totalQueryLimit": 100_000,
-                "couchDBConfig": {
-                    "couchDBAddress": "127.0.0.1:5984",
-                    "username": None,
-                    "password": None,
-                    "maxRetries": 3,
-                    "maxRetriesOnStartup": 10,
-                    "requestTimeout": "35s",
-                    "internalQueryLimit": 1000,
-                    "maxBatchUpdateSize": 1000,
-                    "createGlobalChangesDB": False,
-                    "cacheSize": 64,
-                },
-            },
-            "history": {"enableHistoryDatabase": True},
-            "pvtdataStore": {
-                "collElgProcMaxDbBatchSize": 5000,
-                "collElgProcDbBatchesInterval": 1000,
-                "deprioritizedDataReconcilerInterval": "60m",
-                "purgeInterval": 100,
-                "purgedKeyAuditLogging": True,
-            },
-            "snapshots": {"rootDir": f"{place.data}/snapshots"},
-        },
+        "ledger": {**_LEDGER, "snapshots": {"rootDir": f"{place.data}/snapshots"}},
         "operations": {
             "listenAddress": f"{place.listen}:{place.operations_port}",
             "tls": {**server, "clientRootCAs": {"files": [root]}},
         },
         "metrics": {"provider": "prometheus"},
+    }
+
+
+_PEER_SERVICES: Final[Settings] = {
+    "gateway": {"enabled": True, "endorsementTimeout": "30s", "broadcastTimeout": "30s", "dialTimeout": "2m"},
+    "keepalive": {
+        "interval": "7200s",
+        "timeout": "20s",
+        "minInterval": "60s",
+        "client": {"interval": "60s", "timeout": "20s"},
+        "deliveryClient": {"interval": "60s", "timeout": "20s"},
+    },
+    "client": {"connTimeout": "3s"},
+    "deliveryclient": {
+        "blockGossipEnabled": False,
+        "reconnectTotalTimeThreshold": "3600s",
+        "connTimeout": "3s",
+        "reConnectBackoffThreshold": "10s",
+        "blockCensorshipTimeoutKey": "30s",
+        "minimalReconnectInterval": "100ms",
+        "policy": "cluster",
+    },
+    "discovery": {
+        "enabled": True,
+        "authCacheEnabled": True,
+        "authCacheMaxSize": 1000,
+        "authCachePurgeRetentionRatio": 0.75,
+        "orgMembersAllowedAccess": False,
+    },
+    "limits": {"concurrency": {"endorserService": 2500, "deliverService": 2500, "gatewayService": 500}},
+    "maxRecvMsgSize": MESSAGE_MAX_BYTES,
+    "maxSendMsgSize": MESSAGE_MAX_BYTES,
+}
+_CHAINCODE: Final[Settings] = {
+    "installTimeout": "300s",
+    "startuptimeout": "60s",
+    "executetimeout": "30s",
+    "mode": "net",
+    "keepalive": 0,
+    "system": {"_lifecycle": "enable", "cscc": "enable", "lscc": "enable", "qscc": "enable"},
+    "logging": {"level": "info", "shim": "warning"},
+    "runtimeParams": {
+        "useWriteBatch": True,
+        "maxSizeWriteBatch": 1000,
+        "useGetMultipleKeys": True,
+        "maxSizeGetMultipleKeys": 1000,
+    },
+}
+_LEDGER: Final[Settings] = {
+    "state": {
+        "stateDatabase": "goleveldb",
+        "totalQueryLimit": 100_000,
+        "couchDBConfig": {
+            "couchDBAddress": "127.0.0.1:5984",
+            "username": None,
+            "password": None,
+            "maxRetries": 3,
+            "maxRetriesOnStartup": 10,
+            "requestTimeout": "35s",
+            "internalQueryLimit": 1000,
+            "maxBatchUpdateSize": 1000,
+            "createGlobalChangesDB": False,
+            "cacheSize": 64,
+        },
+    },
+    "history": {"enableHistoryDatabase": True},
+    "pvtdataStore": {
+        "collElgProcMaxDbBatchSize": 5000,
+        "collElgProcDbBatchesInterval": 1000,
+        "deprioritizedDataReconcilerInterval": "60m",
+        "purgeInterval": 100,
+        "purgedKeyAuditLogging": True,
+    },
+}
+
+
+def _handlers(version: str) -> Settings:
+    return {
+        "authFilters": [{"name": name} for name in _AUTH_FILTERS[version]],
+        "decorators": [{"name": "DefaultDecorator"}],
+        "endorsers": {"escc": {"name": "DefaultEndorsement", "library": None}},
+        "validators": {"vscc": {"name": "DefaultValidation", "library": None}},
     }
 
 
