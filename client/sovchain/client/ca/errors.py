@@ -109,7 +109,7 @@ class CaAuthenticationFailed(CaRefused):
 class CaNotAllowed(CaRefused):
     """The caller may not do this."""
 
-    _remedy = "ask as a registrar whose attributes, roles and affiliation cover it"
+    _remedy = "ask as a registrar whose attributes, roles and affiliation cover it, and name an affiliation that exists"
 
 
 class CaNotFound(CaRefused):

@@ -25,6 +25,7 @@ import httpx
 import structlog
 
 from sovchain.client import EndorseError, Gateway, SigningIdentity
+from sovchain.network.authorities import AuthorityServers
 from sovchain.network.errors import LifecycleError, NetworkError, NodeFailed, NotEnoughSpace, RuntimeUnavailable
 from sovchain.network.files import clean, make_folder, write_file
 from sovchain.network.genesis import HOST
@@ -102,6 +103,7 @@ class NativeRuntime:
         self._orderers: dict[str, _Node] = {}
         self._peers: dict[str, _Node] = {}
         self._blocks: Mapping[str, bytes] = {}
+        self._authorities = AuthorityServers()
 
     @property
     def faults(self) -> NativeFaults:
@@ -177,6 +179,10 @@ class NativeRuntime:
         self._chaincodes.append(instance)
         await instance.start()
         return packages
+
+    async def start_authorities(self, site: Site, material: Material) -> None:
+        """See `Runtime.start_authorities`."""
+        await self._authorities.start(site, material)
 
     async def start(self, site: Site, material: Material, genesis_blocks: Sequence[bytes]) -> None:
         """See `Runtime.start`."""
@@ -349,6 +355,7 @@ class NativeRuntime:
         await asyncio.gather(*(node.process.stop() for node in peers.values()))
         await asyncio.gather(*(node.process.stop() for node in orderers.values()))
         await asyncio.gather(*(instance.stop() for instance in chaincodes))
+        await self._authorities.stop()
 
 
 class NativeFaults:
@@ -386,14 +393,10 @@ def orderer_admin(site: Site, material: OrganizationMaterial, host: str | None =
 
 def _supported(topology: Topology) -> None:
     """Refuse what this runtime would have to leave out. Raises RuntimeUnavailable."""
-    authorities = [part.name for part in topology.everyone if part.certificate_authority != "generated"]
-    reasons = [
-        "it starts no CouchDB" if topology.state_database == "couchdb" else "",
-        f"it starts no Fabric CA, which {authorities[0]} asks for" if authorities else "",
-    ]
-    reason = next(filter(None, reasons), None)
-    if reason is not None:
-        raise RuntimeUnavailable("native", f"{reason}; change the topology, or use another runtime", RUNTIMES)
+    if topology.state_database == "couchdb":
+        raise RuntimeUnavailable(
+            "native", "it starts no CouchDB; change the topology, or use another runtime", RUNTIMES
+        )
 
 
 def _place(site: Site, material: OrganizationMaterial, node: Node) -> NodePlace:
