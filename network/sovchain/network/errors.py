@@ -194,7 +194,8 @@ class TopologyChanged(InstanceError):
             directory,
             f"cannot use {directory} with this topology",
             f"it holds a network with another topology: {difference}",
-            "leave the topology out to use the stored one, or bring the network up in an empty directory",
+            "leave the topology out to use the stored one, bring it up so and change it there (sovchain plan, sovchain apply), "
+            "or bring the network up in an empty directory",
             difference=difference,
         )
         self.difference = difference
@@ -377,7 +378,13 @@ class ConfigurationRefused(NetworkError):
     """A change of the configuration of `channel` did not come into force; `address` is the node that says so, if one does."""
 
     def __init__(
-        self, channel: str, why: str, *, address: str = "", remedy: str = "correct the cause and try again", **details: Any
+        self,
+        channel: str,
+        why: str,
+        *,
+        address: str = "",
+        remedy: str = "correct the cause and try again",
+        **details: Any,
     ) -> None:
         super().__init__(
             f"the configuration of channel {channel} was not changed",
@@ -394,10 +401,10 @@ class ConfigurationRefused(NetworkError):
 class SignaturesMissing(ConfigurationRefused):
     """Too few can sign here: `element` is guarded by `policy`, `signed` have signed, and `missing` (MSP ids) would do."""
 
-    def __init__(
-        self, channel: str, element: str, policy: str, signed: Sequence[str], missing: Sequence[str]
-    ) -> None:
-        lacking = f"an administrator of {' and of '.join(missing)}" if missing else "administrators whose role it asks for"
+    def __init__(self, channel: str, element: str, policy: str, signed: Sequence[str], missing: Sequence[str]) -> None:
+        lacking = (
+            f"an administrator of {' and of '.join(missing)}" if missing else "administrators whose role it asks for"
+        )
         super().__init__(
             channel,
             f"{element} is guarded by {policy}, which lacks {lacking} (signed: {', '.join(signed) or 'nobody'})",

@@ -21,7 +21,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -61,13 +61,20 @@ _MAX_DESCRIPTION_BYTES: Final = 4 * 1024 * 1024
 
 
 class Description(BaseModel):
-    """Content of network.json."""
+    """Content of network.json.
+
+    Attributes:
+        topology: what the network is to be.
+        previous: what it was before a change that is not completed (`Network.apply`); None when there is none.
+        ports: port of each service; those of services that are yet to come are kept too.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: int
     runtime: str
     topology: Topology
+    previous: Topology | None = None
     ports: Mapping[str, int] = Field(default_factory=dict)
     created_at: datetime
 
@@ -83,6 +90,7 @@ class Status:
         started_at: when that process started it (RFC 3339, UTC); empty when down.
         runtime: name of the runtime.
         topology: the stored topology; None when the directory holds none yet.
+        changing: whether a change towards that topology is not completed (`Network.apply`).
         ports: port of each service, by its name.
     """
 
@@ -93,6 +101,7 @@ class Status:
     runtime: str = ""
     topology: Topology | None = field(default=None, repr=False)
     ports: Mapping[str, int] = field(default_factory=dict, repr=False)
+    changing: bool = False
 
 
 class Instance:
@@ -122,9 +131,25 @@ class Instance:
         """Store what the network consists of. Raises TopologyChanged as `compare` does."""
         self.compare(topology, runtime)
         stored = self.description
-        created_at = stored.created_at if stored else self.started_at
-        description = Description(format=FORMAT, runtime=runtime, topology=topology, ports=ports, created_at=created_at)
-        if description != stored:
+        return self._store(
+            Description(
+                format=FORMAT,
+                runtime=runtime,
+                topology=topology,
+                previous=stored.previous if stored else None,
+                ports={**(stored.ports if stored else {}), **ports},
+                created_at=stored.created_at if stored else self.started_at,
+            )
+        )
+
+    def change(self, topology: Topology, previous: Topology | None, ports: Mapping[str, int]) -> Description:
+        """Store what the network is to become, and what it was as long as that is not completed."""
+        assert self.description is not None
+        update = {"topology": topology, "previous": previous, "ports": dict(ports)}
+        return self._store(self.description.model_copy(update=update))
+
+    def _store(self, description: Description) -> Description:
+        if description != self.description:
             write_file(self.directory / _DESCRIPTION, description.model_dump_json(indent=2).encode() + b"\n")
             self.description = description
         return description
@@ -192,12 +217,17 @@ def read_status(directory: Path) -> Status:
     known = Status(directory, "down")
     if description:
         known = Status(
-            directory, "down", runtime=description.runtime, topology=description.topology, ports=description.ports
+            directory,
+            "down",
+            runtime=description.runtime,
+            topology=description.topology,
+            ports=description.ports,
+            changing=description.previous is not None,
         )
     if not _is_locked(directory):
         return known
     state, pid, started_at = _read_state(directory)
-    return Status(directory, state, pid, started_at, known.runtime, known.topology, known.ports)
+    return replace(known, state=state, pid=pid, started_at=started_at)
 
 
 def _is_locked(directory: Path) -> bool:

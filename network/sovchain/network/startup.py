@@ -16,11 +16,13 @@ from sovchain.network.genesis import genesis_blocks
 from sovchain.network.instance import Instance
 from sovchain.network.lifecycle import Administration, Deployed, deploy, install
 from sovchain.network.material import Material
-from sovchain.network.nodes import NodeAddress, OrderingNodes
+from sovchain.network.material_growth import grow
+from sovchain.network.nodes import OrderingNodes
 from sovchain.network.profiles import write_profiles
 from sovchain.network.runtimes import Packages, Runtime, Site
 from sovchain.network.runtimes.access import administered_peer, node_address
 from sovchain.network.topology import ChaincodeSpec, Topology
+from sovchain.network.transition import resting
 from sovchain.protocol.lifecycle import ChaincodeDefinition, signature_application_policy
 from sovchain.protocol.packages import package_id
 
@@ -59,29 +61,47 @@ class Running:
 async def bring_up(instance: Instance, topology: Topology, name: str, runtime: Runtime, steps: Steps) -> Running:
     """Start everything in a directory whose lock is held. After a failure the caller stops the runtime.
 
-    Raises what `Network.up` documents.
+    Where a change was interrupted (`Network.apply`), the nodes of before and after are started on the channels as they
+    were, and everything else is left to the next `apply`. Raises what `Network.up` documents.
     """
     now = datetime.now(UTC)
-    site = await _site(instance, topology, name, runtime)
+    previous = instance.description.previous if instance.description else None
+    runs = topology if previous is None else resting(previous, topology)
+    site = await _site(instance, topology, runs, name, runtime)
     packages = await runtime.prepare(site)
     steps.ended("chaincode instances launched")
-    material = Material.create(topology, site.directory / "organizations", now)
+    material = await provide_material(site, runtime, now)
+    steps.ended("keys and certificates")
+    blocks = genesis_blocks(runs, material, site.endpoints, site.directory / "channels", now)
+    write_profiles(runs, material, site.ports, site.directory / "connections")
+    steps.ended("channel configurations")
+    await runtime.start(site, material, list(blocks.values()))
+    steps.ended("peers and ordering nodes")
+    running = Running(site, material, packages, runtime)
+    if previous is not None:
+        _log.warning("a change of the network is not completed: sovchain apply goes on with it")
+        return running
+    await deploy_chaincodes(running, topology.chaincodes, steps)
+    await runtime.ready()
+    steps.ended("chaincode instances")
+    return running
+
+
+async def provide_material(site: Site, runtime: Runtime, now: datetime) -> Material:
+    """Make the keys and certificates that are lacking, renew those that end soon, and return all.
+
+    Raises NetworkError, sovchain.client.ca.CaError, OSError.
+    """
+    root = site.directory / "organizations"
+    material = Material.create(site.topology, root, now)
+    for made in grow(site.topology, root, now):
+        _log.info("keys made", name=made)
     await runtime.start_authorities(site, material)
     for enrolled in await material_enrolment.complete(site, material):
         _log.info("enrolled", name=enrolled)
     for renewed in [*material.renew(now), *await material_enrolment.renew(site, material, now)]:
         _log.info("certificate renewed", name=renewed)
-    steps.ended("keys and certificates")
-    blocks = genesis_blocks(topology, material, site.endpoints, site.directory / "channels", now)
-    write_profiles(topology, material, site.ports, site.directory / "connections")
-    steps.ended("channel configurations")
-    await runtime.start(site, material, list(blocks.values()))
-    steps.ended("peers and ordering nodes")
-    running = Running(site, material, packages, runtime)
-    await deploy_chaincodes(running, topology.chaincodes, steps)
-    await runtime.ready()
-    steps.ended("chaincode instances")
-    return running
+    return material
 
 
 def step_count(topology: Topology) -> int:
@@ -89,16 +109,16 @@ def step_count(topology: Topology) -> int:
     return 5 + sum(len(chaincode.channels) for chaincode in topology.chaincodes)
 
 
-async def _site(instance: Instance, topology: Topology, name: str, runtime: Runtime) -> Site:
+async def _site(instance: Instance, topology: Topology, runs: Topology, name: str, runtime: Runtime) -> Site:
     """Find the network's ports, make sure that they are free, and store what the network consists of."""
     stored = instance.description
     kept = stored.ports if stored else {}
-    services = runtime.services(topology)
+    services = runtime.services(runs)
     if not set(services) <= kept.keys():
         # A directory that cannot take the topology in says so before ports are looked for.
         instance.compare(topology, name)
     ports = ports_module.allocate(services, topology.ports.base, kept, topology.ports.fixed)
-    site = Site(instance.directory, topology, ports, runtime.endpoints(topology, ports))
+    site = Site(instance.directory, runs, ports, runtime.endpoints(runs, ports))
     await runtime.release(site)
     ports_module.check_free(ports)
     instance.describe(topology, name, ports)
@@ -113,7 +133,7 @@ async def deploy_chaincodes(
     Raises LifecycleError.
     """
     topology = running.site.topology
-    async with _administrations(running) as members:
+    async with _administrations(running, chaincodes) as members:
         await asyncio.gather(*(
             install(peer, {
                 _package_id(running, name, spec): running.packages[name][spec.name]
@@ -129,8 +149,7 @@ async def deploy_chaincodes(
             of_channel = {
                 members[name][0]: _package_id(running, name, spec) for name in topology.channel(channel).members
             }
-            of_orderers = _addresses(running, [part.name for part in topology.orderers(channel)])
-            orderers = OrderingNodes(of_orderers, bft=topology.consensus == "bft")
+            orderers = ordering_nodes(running.site, running.material, channel)
             try:
                 deployed = await deploy(channel, definition, of_channel, orderers)
             finally:
@@ -149,24 +168,30 @@ def _package_id(running: Running, organization: str, spec: ChaincodeSpec) -> str
     return package_id(running.packages[organization][spec.name], spec.label)
 
 
-def _addresses(running: Running, names: Sequence[str]) -> list[NodeAddress]:
-    """Addresses of the nodes of these organisations or ordering organisations."""
-    return [
-        node_address(running.site, running.material.organization(name), node.host)
-        for name in names
-        for node in running.material.organization(name).organization.all_nodes
+def ordering_nodes(site: Site, material: Material, channel: str) -> OrderingNodes:
+    """The ordering nodes of a channel. Close them after use."""
+    addresses = [
+        node_address(site, material.organization(part.name), node.host)
+        for part in site.topology.orderers(channel)
+        for node in part.all_nodes
     ]
+    return OrderingNodes(addresses, bft=site.topology.consensus == "bft")
 
 
 @asynccontextmanager
-async def _administrations(running: Running) -> AsyncIterator[dict[str, list[Administration]]]:
-    """A conversation of each organisation's administrator with each of its peers, by the organisation's name."""
+async def _administrations(
+    running: Running, chaincodes: Sequence[ChaincodeSpec]
+) -> AsyncIterator[dict[str, list[Administration]]]:
+    """A conversation with each peer of the organisations that these chaincodes concern, by the organisation's name."""
+    topology = running.site.topology
+    names = {name for spec in chaincodes for channel in spec.channels for name in topology.channel(channel).members}
     peers = {
         organization.name: [
             administered_peer(running.site, running.material, organization, node.host)
             for node in organization.all_nodes
         ]
-        for organization in running.site.topology.organizations
+        for organization in topology.organizations
+        if organization.name in names
     }
     try:
         yield {name: [Administration(peer) for peer in several] for name, several in peers.items()}
