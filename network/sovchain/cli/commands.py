@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from sovchain.cli.apply_commands import add_org, apply, plan, remove_org
 from sovchain.cli.audit_commands import audit
 from sovchain.cli.demo import demo
 from sovchain.cli.law_commands import law, registry
@@ -26,10 +27,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, down, status, evaluate, submit, share, request, release, receipts, demo):
+for command in (up, down, status, plan, apply, evaluate, submit, share, request, release, receipts, demo):
     app.command()(command)
 app.command(name="open")(open_)
 network.command()(status)
+network.command(name="add-org")(add_org)
+network.command(name="remove-org")(remove_org)
 app.add_typer(network, name="network")
 app.add_typer(law, name="law")
 app.add_typer(registry, name="registry")

@@ -15,6 +15,10 @@ General layout:
     ports.py         free ports
     logs.py          the network's own log
     startup.py       the steps of bringing a network up
+    transition.py    what a running network does not take, and what exists in between; `members.py` its short forms
+    plan.py          what differs from a topology, as steps; `plan_look.py` asks the nodes, `differences.py` has the words
+    apply.py         taking the steps; `control.py` is how another process asks for it
+    configuration.py changing a channel's configuration
     network.py       `Network`: up, attach, connect, deploy, down
     observe.py       looking at nodes, channels, chaincodes and certificates; `observation.py` holds what was seen
     participation.py an ordering node's administration of its channels
@@ -23,9 +27,13 @@ General layout:
 
 from __future__ import annotations
 
+from sovchain.network.apply import Applied
 from sovchain.network.errors import (
     AlreadyUp,
+    ApplyUnderWay,
     ChaincodeFailed,
+    ChangesRefused,
+    ConfigurationRefused,
     DirectoryRefused,
     InstanceDamaged,
     InstanceError,
@@ -38,6 +46,7 @@ from sovchain.network.errors import (
     PortInUse,
     ProgramsMissing,
     RuntimeUnavailable,
+    SignaturesMissing,
     TopologyChanged,
     TopologyError,
     UnknownName,
@@ -46,13 +55,18 @@ from sovchain.network.errors import (
 from sovchain.network.instance import Status
 from sovchain.network.network import Network
 from sovchain.network.observation import Observation
+from sovchain.network.plan import Plan, Step
 from sovchain.network.startup import Progress
 from sovchain.network.topology import Topology, default_topology
 from sovchain.network.topologyfile import load_topology, parse_topology
 
 __all__ = [
     "AlreadyUp",
+    "Applied",
+    "ApplyUnderWay",
     "ChaincodeFailed",
+    "ChangesRefused",
+    "ConfigurationRefused",
     "DirectoryRefused",
     "InstanceDamaged",
     "InstanceError",
@@ -64,11 +78,14 @@ __all__ = [
     "NotEnoughSpace",
     "NotUp",
     "Observation",
+    "Plan",
     "PortInUse",
     "ProgramsMissing",
     "Progress",
     "RuntimeUnavailable",
+    "SignaturesMissing",
     "Status",
+    "Step",
     "Topology",
     "TopologyChanged",
     "TopologyError",
