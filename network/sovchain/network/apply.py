@@ -69,7 +69,7 @@ async def plan(directory: Path, description: Description, target: Topology) -> P
 
     Raises TopologyError, ChangesRefused, LifecycleError, ConfigError, and NoFreePorts.
     """
-    check(target)
+    target = _whole(target)
     runtime = create_runtime(description.runtime)
     was = description.topology
     before = union(description.previous, was) if description.previous else was
@@ -77,6 +77,11 @@ async def plan(directory: Path, description: Description, target: Topology) -> P
     site = Site(directory, before, description.ports, runtime.endpoints(before, description.ports))
     ground, services = _ground(runtime, site, before, target, description)
     return make_plan(ground, await look(ground.site, ground.material, target, services))
+
+
+def _whole(target: Topology) -> Topology:
+    """The topology as it is when it is read again, so that one made in parts compares equal. Raises TopologyError."""
+    return check(Topology.model_validate_json(target.model_dump_json()))
 
 
 def _ground(
@@ -99,7 +104,7 @@ class Apply:
     def __init__(self, instance: Instance, running: Running, target: Topology, progress: Progress | None) -> None:
         """Raises TopologyError, ChangesRefused, NoFreePorts; nothing is touched yet."""
         assert instance.description is not None
-        check(target)
+        target = _whole(target)
         self._before = running.site.topology
         check_changes(self._before, target)
         self._instance = instance
@@ -299,7 +304,8 @@ class Apply:
         self._instance.change(self._target, None, site.ports)
         material = Material(self._target, site.directory / "organizations")
         self.running = Running(site, material, self.running.packages, self._runtime)
-        self._ground = replace(self._ground, recorded=True)
+        self._ground = Ground(site, material, self._target, recorded=True)
+        self._services = frozenset(self._runtime.services(self._target))
 
     def _target_site(self) -> Site:
         """The target on the ports of now."""
