@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -51,13 +52,19 @@ class Stage:
 
     @asynccontextmanager
     async def seen(self, organization: str, channel: str, user: str = "User1") -> AsyncIterator[Channel]:
-        """A channel as a user sees it, once his peer has what was done on the stage."""
+        """A channel as a user sees it, once every member's peer has what was done on the stage.
+
+        Peers commit a block at different moments, and one that is behind would endorse or refuse by what it knows.
+        """
+        if channel in self.latest:
+            members = self.network.topology.channel(channel).members
+            await asyncio.gather(*(self._reached(member, channel) for member in members))
         async with self.network.connect(organization, user) as gateway:
-            found = gateway.network(channel)
-            if channel in self.latest:
-                # What the others have done is to be seen here too, and peers commit a block at different moments.
-                await found.reached(self.latest[channel].block_number)
-            yield found
+            yield gateway.network(channel)
+
+    async def _reached(self, organization: str, channel: str) -> None:
+        async with self.network.connect(organization) as gateway:
+            await gateway.network(channel).reached(self.latest[channel].block_number)
 
     @asynccontextmanager
     async def office(self, organization: str, channel: str, user: str = "User1") -> AsyncIterator[Sovereign]:
