@@ -17,6 +17,10 @@
       NotEnoughSpace           the disk has too little room for what the nodes reserve at their start
       NodeFailed               a peer or an ordering node does not start, or does not answer
       ChaincodeFailed          a chaincode instance does not start
+      ConfigurationRefused     a change of a channel's configuration did not come into force
+        SignaturesMissing      too few of those whose signatures it takes can sign here
+      ChangesRefused           a running network cannot be changed as asked
+      ApplyUnderWay            the network is being changed already
       LifecycleError           installing, approving or committing a chaincode failed at a peer or an ordering node
 
 Every error says what happened, why, and what to do: `what`, `why`, `remedy`; `details` holds the fields for programs.
@@ -367,3 +371,80 @@ class LifecycleError(NetworkError):
         self.status = status
         self.channel = channel
         self.chaincode = chaincode
+
+
+class ConfigurationRefused(NetworkError):
+    """A change of the configuration of `channel` did not come into force; `address` is the node that says so, if one does."""
+
+    def __init__(
+        self, channel: str, why: str, *, address: str = "", remedy: str = "correct the cause and try again", **details: Any
+    ) -> None:
+        super().__init__(
+            f"the configuration of channel {channel} was not changed",
+            f"{address} answered: {why}" if address else why,
+            remedy,
+            channel=channel,
+            address=address,
+            **details,
+        )
+        self.channel = channel
+        self.address = address
+
+
+class SignaturesMissing(ConfigurationRefused):
+    """Too few can sign here: `element` is guarded by `policy`, `signed` have signed, and `missing` (MSP ids) would do."""
+
+    def __init__(
+        self, channel: str, element: str, policy: str, signed: Sequence[str], missing: Sequence[str]
+    ) -> None:
+        lacking = f"an administrator of {' and of '.join(missing)}" if missing else "administrators whose role it asks for"
+        super().__init__(
+            channel,
+            f"{element} is guarded by {policy}, which lacks {lacking} (signed: {', '.join(signed) or 'nobody'})",
+            remedy="make the change where the keys of their administrators are",
+            element=element,
+            policy=policy,
+            signed=list(signed),
+            missing=list(missing),
+        )
+        self.element = element
+        self.policy = policy
+        self.signed = tuple(signed)
+        self.missing = tuple(missing)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One change that a running network does not take: its `key` in the topology, `why` not, and what to do instead."""
+
+    key: str
+    why: str
+    remedy: str
+
+
+class ChangesRefused(NetworkError):
+    """A running network cannot be changed as asked; `refusals` are all reasons, and nothing was touched."""
+
+    def __init__(self, refusals: Sequence[Refusal]) -> None:
+        first, *others = refusals
+        more = f" (and {len(others)} more: {', '.join(other.key for other in others)})" if others else ""
+        super().__init__(
+            f"the running network cannot be changed: {first.key}{more}",
+            first.why,
+            first.remedy,
+            refusals=[asdict(refusal) for refusal in refusals],
+        )
+        self.refusals = tuple(refusals)
+
+
+class ApplyUnderWay(NetworkError):
+    """The network in `directory` is being changed already."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(
+            f"the network in {directory} is being changed already",
+            "another apply is under way",
+            "wait for its end, then look again (sovchain plan)",
+            directory=str(directory),
+        )
+        self.directory = directory
