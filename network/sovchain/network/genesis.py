@@ -62,7 +62,7 @@ def channel_definition(
     spec = topology.channel(channel)
     members, orderers = topology.members(channel), topology.orderers(channel)
     anchors = topology.anchor_peers(channel)
-    nodes = [node for orderer in orderers for node in material.organization(orderer.name).nodes()]
+    nodes = [node for orderer in orderers for node in material.organization(orderer.name).public_nodes()]
     capabilities = topology.capabilities(channel)
     return ChannelDefinition(
         channel_id=channel,

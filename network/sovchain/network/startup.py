@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from sovchain.network import material_enrolment
 from sovchain.network import ports as ports_module
 from sovchain.network.genesis import genesis_blocks
 from sovchain.network.instance import Instance
@@ -65,7 +66,10 @@ async def bring_up(instance: Instance, topology: Topology, name: str, runtime: R
     packages = await runtime.prepare(site)
     steps.ended("chaincode instances launched")
     material = Material.create(topology, site.directory / "organizations", now)
-    for renewed in material.renew(now):
+    await runtime.start_authorities(site, material)
+    for enrolled in await material_enrolment.complete(site, material):
+        _log.info("enrolled", name=enrolled)
+    for renewed in [*material.renew(now), *await material_enrolment.renew(site, material, now)]:
         _log.info("certificate renewed", name=renewed)
     steps.ended("keys and certificates")
     blocks = genesis_blocks(topology, material, site.endpoints, site.directory / "channels", now)

@@ -105,6 +105,13 @@ class Runtime(Protocol):
         """
         ...
 
+    async def start_authorities(self, site: Site, material: Material) -> None:
+        """Start the Fabric CA servers of the organisations that have one, and wait until they answer on this host.
+
+        Called before their nodes and users have certificates. Raises NetworkError.
+        """
+        ...
+
     async def start(self, site: Site, material: Material, genesis_blocks: Sequence[bytes]) -> None:
         """Start the nodes and join them to the channels. Raises PortInUse, NetworkError."""
         ...

@@ -55,6 +55,9 @@ class EmbeddedRuntime:
         packages = await self._chaincodes.start(datetime.now(UTC))
         return {organization.name: packages for organization in site.topology.organizations}
 
+    async def start_authorities(self, site: Site, material: Material) -> None:
+        """See `Runtime.start_authorities`. Topologies that ask for one are refused."""
+
     async def start(self, site: Site, material: Material, genesis_blocks: Sequence[bytes]) -> None:
         """See `Runtime.start`."""
         try:

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from sovchain.network.authorities import AuthorityServers
 from sovchain.network.errors import RuntimeUnavailable
 from sovchain.network.files import clean, make_folder, write_file
 from sovchain.network.genesis import HOST, loopback_endpoints
@@ -63,6 +64,7 @@ class NativeRuntime:
         self._chaincodes: list[ChaincodeInstance] = []
         self._orderers: dict[str, Supervised] = {}
         self._peers: dict[str, Supervised] = {}
+        self._authorities = AuthorityServers()
 
     @property
     def faults(self) -> NativeFaults:
@@ -140,6 +142,10 @@ class NativeRuntime:
         await instance.start()
         return packages
 
+    async def start_authorities(self, site: Site, material: Material) -> None:
+        """See `Runtime.start_authorities`."""
+        await self._authorities.start(site, material)
+
     async def start(self, site: Site, material: Material, genesis_blocks: Sequence[bytes]) -> None:
         """See `Runtime.start`."""
         self._site = site
@@ -212,6 +218,7 @@ class NativeRuntime:
         await asyncio.gather(*(process.stop() for process in peers.values()))
         await asyncio.gather(*(process.stop() for process in orderers.values()))
         await asyncio.gather(*(instance.stop() for instance in chaincodes))
+        await self._authorities.stop()
 
 
 class NativeFaults:
@@ -236,14 +243,10 @@ class NativeFaults:
 
 def _supported(topology: Topology) -> None:
     """Refuse what this runtime would have to leave out. Raises RuntimeUnavailable."""
-    authorities = [part.name for part in topology.everyone if part.certificate_authority != "generated"]
-    reasons = [
-        "it starts no CouchDB" if topology.state_database == "couchdb" else "",
-        f"it starts no Fabric CA, which {authorities[0]} asks for" if authorities else "",
-    ]
-    reason = next(filter(None, reasons), None)
-    if reason is not None:
-        raise RuntimeUnavailable("native", f"{reason}; change the topology, or use another runtime", RUNTIMES)
+    if topology.state_database == "couchdb":
+        raise RuntimeUnavailable(
+            "native", "it starts no CouchDB; change the topology, or use another runtime", RUNTIMES
+        )
 
 
 def _place(site: Site, material: OrganizationMaterial, node: Node) -> NodePlace:
