@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from sovchain.network.errors import EngineFailed, EngineUnavailable, ImagesMissing
+from sovchain.network.runtimes.compose import STOP_S
 
 COMMAND_TIMEOUT_S: Final = 60.0
 """How long one command may take; starting and stopping a network have their own limits."""
@@ -72,11 +73,22 @@ class Engine:
         """Run `docker` with these arguments and return what it prints. Raises EngineFailed."""
         return await _run((self.docker, *arguments), timeout_s)
 
-    async def up(self, project: str, file: Path, profiles: Collection[str], *, timeout_s: float = 180.0) -> None:
-        """Create and start the containers of a Compose file, without pulling or building. Raises EngineFailed."""
+    async def up(
+        self,
+        project: str,
+        file: Path,
+        profiles: Collection[str],
+        services: Collection[str] = (),
+        *,
+        timeout_s: float = 180.0,
+    ) -> None:
+        """Create and start the containers of a Compose file, or of some of its services, without pulling or building.
+
+        Raises EngineFailed.
+        """
         chosen = [word for profile in sorted(profiles) for word in ("--profile", profile)]
         command = (*self.compose, "--project-name", project, "--file", str(file), *chosen)
-        await _run((*command, "up", "--detach", "--no-build", "--remove-orphans"), timeout_s)
+        await _run((*command, "up", "--detach", "--no-build", *services), timeout_s)
 
     async def check_images(self, images: Mapping[str, str]) -> None:
         """Raise ImagesMissing for those of the images that are not on this machine; `images` says how to get each."""
@@ -99,20 +111,20 @@ class Engine:
         lines = await self.run("ps", "--all", "--no-trunc", *_of(project), "--format", form)
         return dict(line.split() for line in lines.splitlines() if line.strip())
 
-    async def remove(self, project: str, order: Sequence[Collection[str]] = (), *, timeout_s: int = 10) -> bool:
+    async def stop(self, containers: Collection[str], *, timeout_s: int = STOP_S) -> None:
+        """Ask containers to end, and kill those that have not after `timeout_s` seconds. Raises EngineFailed."""
+        if containers:
+            await self.run("stop", "--time", str(timeout_s), *containers, timeout_s=timeout_s + COMMAND_TIMEOUT_S)
+
+    async def remove(self, project: str) -> bool:
         """Stop and remove all that a project has: containers, networks, volumes. Return whether there was anything.
 
-        Containers of the services in `order` stop first, one group after the other; each has `timeout_s` seconds before
-        it is killed. Raises EngineFailed.
+        Raises EngineFailed.
         """
-        found = await self.containers(project)
-        rest = dict(found)
-        for group in [*order, list(rest)]:
-            ending = [rest.pop(service) for service in list(rest) if service in group]
-            if ending:
-                await self.run("stop", "--time", str(timeout_s), *ending, timeout_s=timeout_s + COMMAND_TIMEOUT_S)
-        if found:
-            await self.run("rm", "--force", "--volumes", *found.values())
+        containers = await self.containers(project)
+        await self.stop(containers.values())
+        if containers:
+            await self.run("rm", "--force", "--volumes", *containers.values())
         networks, volumes = await asyncio.gather(
             self.run("network", "ls", "--quiet", *_of(project)), self.run("volume", "ls", "--quiet", *_of(project))
         )
@@ -120,7 +132,7 @@ class Engine:
             await self.run("network", "rm", *networks.split())
         if volumes.split():
             await self.run("volume", "rm", "--force", *volumes.split())
-        return bool(found or networks.split() or volumes.split())
+        return bool(containers or networks.split() or volumes.split())
 
 
 def _of(project: str) -> tuple[str, str]:
