@@ -323,14 +323,14 @@ class EngineFailed(NetworkError):
 
     def __init__(self, command: str, output: str) -> None:
         lines = [line.strip() for line in output.splitlines() if line.strip()]
-        told = [line for line in lines if "rror" in line] or lines[-1:]
+        told = [line for line in lines if line.lower().startswith("error")] or lines[-1:]
         super().__init__(
-            f"{command.strip()} failed",
-            told[-1][:500] if told else "it did not say why",
+            f"{command} failed",
+            told[0][:500] if told else "it did not say why",
             "correct the cause and bring the network up again: what is done already is kept",
-            command=command.strip(),
+            command=command,
         )
-        self.command = command.strip()
+        self.command = command
         self.output = output
 
 

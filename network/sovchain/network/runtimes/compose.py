@@ -74,7 +74,6 @@ class ComposeFile:
             "mem_limit": f"{container.memory_mib}m",
             "memswap_limit": f"{container.memory_mib}m",
             "pids_limit": 512,
-            "ulimits": {"nofile": 65536},
             "stop_grace_period": f"{STOP_S}s",
             "tmpfs": [f"{path}:size=64m,mode=0700,uid={user},gid={group}" for path in container.scratch],
             "volumes": list(container.mounts),

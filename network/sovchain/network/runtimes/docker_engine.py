@@ -88,7 +88,7 @@ class Engine:
         """
         chosen = [word for profile in sorted(profiles) for word in ("--profile", profile)]
         command = (*self.compose, "--project-name", project, "--file", str(file), *chosen)
-        await _run((*command, "up", "--detach", "--no-build", *services), timeout_s)
+        await _run((*command, "up", "--detach", "--no-build", *services), timeout_s, "docker-compose up")
 
     async def check_images(self, images: Mapping[str, str]) -> None:
         """Raise ImagesMissing for those of the images that are not on this machine; `images` says how to get each."""
@@ -158,8 +158,9 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
 
-async def _run(command: Sequence[str], timeout_s: float = COMMAND_TIMEOUT_S) -> str:
-    what = f"{Path(command[0]).name} {next((word for word in command[1:] if not word.startswith('-')), '')}"
+async def _run(command: Sequence[str], timeout_s: float = COMMAND_TIMEOUT_S, what: str = "") -> str:
+    """Run a command and return what it prints. Raises EngineFailed, which calls it `what`."""
+    what = what or f"{Path(command[0]).name} {command[1]}"
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
