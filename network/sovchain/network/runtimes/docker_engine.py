@@ -146,7 +146,8 @@ async def _compose(docker: str) -> tuple[Sequence[str], str]:
     for command in ((docker, "compose"), *([(separate,)] if separate else [])):
         try:
             version = (await _run((*command, "version", "--short"))).strip().removeprefix("v")
-        except EngineFailed:
+        except EngineFailed as error:
+            found = f"{error.command} says: {error.why}"
             continue
         if _numbers(version) >= _COMPOSE_LEAST:
             return command, version
@@ -167,6 +168,8 @@ async def _run(command: Sequence[str], timeout_s: float = COMMAND_TIMEOUT_S, wha
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            # docker-compose 1 is a Python program with packages of its own.
+            env={name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
             start_new_session=True,  # a Ctrl-C is for this process, which lets the command end
         )
     except OSError as error:
