@@ -14,6 +14,9 @@
       PortInUse                another program listens on a port of the network
       NoFreePorts              no block of free ports was found
       ProgramsMissing          Fabric's programs are not on this machine, or are of another version
+      EngineUnavailable        there is no Docker engine, or none that can be used
+      ImagesMissing            container images are not on this machine
+      EngineFailed             the Docker engine or Compose could not do what it was asked to
       NotEnoughSpace           the disk has too little room for what the nodes reserve at their start
       NodeFailed               a peer or an ordering node does not start, or does not answer
       ChaincodeFailed          a chaincode instance does not start
@@ -293,6 +296,46 @@ class ProgramsMissing(NetworkError):
         self.names = tuple(names)
         self.version = version
         self.looked = dict(looked)
+
+
+class EngineUnavailable(NetworkError):
+    """Docker cannot be used on this machine, for the reason `why`."""
+
+    def __init__(self, why: str, remedy: str) -> None:
+        super().__init__("the docker runtime cannot be used", why, f"{remedy}, or use another runtime")
+
+
+class ImagesMissing(NetworkError):
+    """The container images `images` are not on this machine. Nothing is pulled or built by itself.
+
+    `images` has, for each, the command that brings it.
+    """
+
+    def __init__(self, images: Mapping[str, str]) -> None:
+        names = ", ".join(images)
+        super().__init__(
+            f"container image{'s' if len(images) > 1 else ''} missing",
+            f"{names} {'are' if len(images) > 1 else 'is'} not on this machine",
+            f"get {'them' if len(images) > 1 else 'it'}: {'; '.join(images.values())}",
+            images=dict(images),
+        )
+        self.images = dict(images)
+
+
+class EngineFailed(NetworkError):
+    """The command `command` (such as "docker stop") failed; `output` is all that it complained of."""
+
+    def __init__(self, command: str, output: str) -> None:
+        lines = [line.strip() for line in output.splitlines() if line.strip()]
+        told = [line for line in lines if line.lower().startswith("error")] or lines[-1:]
+        super().__init__(
+            f"{command} failed",
+            told[0][:500] if told else "it did not say why",
+            "correct the cause and bring the network up again: what is done already is kept",
+            command=command,
+        )
+        self.command = command
+        self.output = output
 
 
 class NotEnoughSpace(NetworkError):

@@ -105,7 +105,7 @@ class Network:
         """
         place = _absolute(Path(directory))
         if read_status(place).state == "down":
-            await end_orphans(place)  # nodes go on when the process that watches them is killed
+            await _end_what_goes_on(place)
         status = running(place)
         os.kill(status.pid, signal.SIGTERM)
         deadline = asyncio.get_running_loop().time() + timeout_s
@@ -214,6 +214,15 @@ async def _attach(directory: Path) -> AsyncIterator[Network]:
     status = running(directory)
     assert status.topology is not None  # running() sees to it
     yield Network(directory, status.topology)
+
+
+async def _end_what_goes_on(directory: Path) -> None:
+    """End nodes whose watching process was killed: processes and containers go on without it."""
+    await end_orphans(directory)
+    if read_status(directory).runtime == "docker":
+        from sovchain.network.runtimes.docker import end_containers
+
+        await end_containers(directory)
 
 
 async def _shielded(stop: Callable[[], Any]) -> None:
