@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from sovchain.ledger.node import AddressInUseError, EmbeddedLedger, NodeSpec
 from sovchain.network.errors import PortInUse, RuntimeUnavailable
+from sovchain.network.genesis import loopback_endpoints
 from sovchain.network.material import Material, OrganizationMaterial
 from sovchain.network.ports import ADDRESS
-from sovchain.network.runtimes import Packages, Site
+from sovchain.network.runtimes import Endpoint, Packages, Site
 from sovchain.network.runtimes.chaincodes import INSTANCES, ChaincodeInstances, service_name
 from sovchain.network.runtimes.processes import end_orphans
 from sovchain.network.topology import Topology
@@ -39,6 +40,10 @@ class EmbeddedRuntime:
             *(node.host for node in topology.nodes),
             *(service_name(spec.name, instance) for spec in topology.chaincodes for instance in INSTANCES),
         ]
+
+    def endpoints(self, topology: Topology, ports: Mapping[str, int]) -> Mapping[str, Endpoint]:
+        """See `Runtime.endpoints`."""
+        return loopback_endpoints(topology, ports)
 
     async def release(self, site: Site) -> None:
         """See `Runtime.release`."""
