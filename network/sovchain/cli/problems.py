@@ -7,7 +7,7 @@ Exit codes of the `sovchain` command:
     2  the command line or an input file cannot be used
     3  the network is not up, already up, or cannot be reached
     4  the law denied the request; the denial and its receipt are committed
-    5  an audit found something
+    5  an audit, or a look at the network's state, found something
     6  the outcome is unknown: the transaction may or may not be committed
     70 an error of sovchain itself
     130 interrupted
