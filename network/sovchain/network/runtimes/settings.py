@@ -40,6 +40,7 @@ class NodePlace:
         second_port: port of the administration of an ordering node, or of the chaincode listener of a peer.
         msp, tls: folders of its MSP and of its TLS certificate, key and root.
         data: folder of what it keeps.
+        main_listen: address that it binds for its main service, which other hosts use; empty: `listen`.
     """
 
     host: str
@@ -50,6 +51,7 @@ class NodePlace:
     msp: str
     tls: str
     data: str
+    main_listen: str = ""
 
 
 def orderer_settings(msp_id: str, place: NodePlace) -> Settings:
@@ -58,7 +60,7 @@ def orderer_settings(msp_id: str, place: NodePlace) -> Settings:
     server = {"Enabled": True, "Certificate": certificate, "PrivateKey": key}
     return {
         "General": {
-            "ListenAddress": place.listen,
+            "ListenAddress": place.main_listen or place.listen,
             "ListenPort": place.port,
             "LocalMSPID": msp_id,
             "LocalMSPDir": place.msp,
@@ -111,7 +113,7 @@ def peer_settings(
             "id": name,
             "networkId": topology.name,
             "address": address,
-            "listenAddress": f"{place.listen}:{place.port}",
+            "listenAddress": f"{place.main_listen or place.listen}:{place.port}",
             "chaincodeAddress": f"{place.host}:{place.second_port}",
             "chaincodeListenAddress": f"{place.listen}:{place.second_port}",
             "localMspId": msp_id,
