@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from sovchain.cli.audit_commands import audit
+from sovchain.cli.bundle_commands import assemble, bundle, define
 from sovchain.cli.demo import demo
 from sovchain.cli.law_commands import law, registry
 from sovchain.cli.network_commands import down, network, up
@@ -30,6 +31,9 @@ for command in (up, down, status, evaluate, submit, share, request, release, rec
     app.command()(command)
 app.command(name="open")(open_)
 network.command()(status)
+network.command()(define)
+network.command()(bundle)
+network.command()(assemble)
 app.add_typer(network, name="network")
 app.add_typer(law, name="law")
 app.add_typer(registry, name="registry")

@@ -74,7 +74,9 @@ class ChannelConfiguration:
 
     async def current(self) -> tuple[ChannelBundle, common_pb2.Block]:
         """The newest configuration that a peer has committed, and its block. Raises LifecycleError, ConfigError."""
-        answers = await asyncio.gather(*(config_block(peer, self.channel) for peer in self._peers), return_exceptions=True)
+        answers = await asyncio.gather(
+            *(config_block(peer, self.channel) for peer in self._peers), return_exceptions=True
+        )
         found = [answer for answer in answers if isinstance(answer, common_pb2.Block)]
         if not found:
             raise next(answer for answer in answers if isinstance(answer, BaseException))

@@ -24,6 +24,10 @@
         SignaturesMissing      too few of those whose signatures it takes can sign here
       ChangesRefused           a running network cannot be changed as asked
       ApplyUnderWay            the network is being changed already
+      DefinitionRefused        an operator's public definition cannot be used
+      DefinitionsMissing       a bundle lacks the definitions of other operators
+      BlocksDiffer             a channel's first block is not the one that follows from the definitions
+      KeysElsewhere            an organisation's keys are not in this directory
       LifecycleError           installing, approving or committing a chaincode failed at a peer or an ordering node
 
 Every error says what happened, why, and what to do: `what`, `why`, `remedy`; `details` holds the fields for programs.
@@ -420,7 +424,13 @@ class ConfigurationRefused(NetworkError):
     """A change of the configuration of `channel` did not come into force; `address` is the node that says so, if one does."""
 
     def __init__(
-        self, channel: str, why: str, *, address: str = "", remedy: str = "correct the cause and try again", **details: Any
+        self,
+        channel: str,
+        why: str,
+        *,
+        address: str = "",
+        remedy: str = "correct the cause and try again",
+        **details: Any,
     ) -> None:
         super().__init__(
             f"the configuration of channel {channel} was not changed",
@@ -437,10 +447,10 @@ class ConfigurationRefused(NetworkError):
 class SignaturesMissing(ConfigurationRefused):
     """Too few can sign here: `element` is guarded by `policy`, `signed` have signed, and `missing` (MSP ids) would do."""
 
-    def __init__(
-        self, channel: str, element: str, policy: str, signed: Sequence[str], missing: Sequence[str]
-    ) -> None:
-        lacking = f"an administrator of {' and of '.join(missing)}" if missing else "administrators whose role it asks for"
+    def __init__(self, channel: str, element: str, policy: str, signed: Sequence[str], missing: Sequence[str]) -> None:
+        lacking = (
+            f"an administrator of {' and of '.join(missing)}" if missing else "administrators whose role it asks for"
+        )
         super().__init__(
             channel,
             f"{element} is guarded by {policy}, which lacks {lacking} (signed: {', '.join(signed) or 'nobody'})",
@@ -491,3 +501,58 @@ class ApplyUnderWay(NetworkError):
             directory=str(directory),
         )
         self.directory = directory
+
+
+class DefinitionRefused(NetworkError):
+    """A public definition of an operator, from `source`, cannot be used."""
+
+    def __init__(self, source: str, why: str, remedy: str = "have its operator make and send it again") -> None:
+        super().__init__(f"the definition {source} is refused", why, remedy, source=source)
+        self.source = source
+
+
+class DefinitionsMissing(NetworkError):
+    """A bundle has no definitions of `operators` yet, without which it has no channels to run."""
+
+    def __init__(self, directory: Path, operators: Sequence[str]) -> None:
+        names = ", ".join(operators)
+        super().__init__(
+            f"the bundle in {directory} is not complete",
+            f"the public definition{'s' if len(operators) > 1 else ''} of {names} {'are' if len(operators) > 1 else 'is'} missing",
+            f"get it from {names} and add it: sovchain network bundle --output {directory} --public FILE",
+            directory=str(directory),
+            operators=list(operators),
+        )
+        self.directory = directory
+        self.operators = tuple(operators)
+
+
+class BlocksDiffer(NetworkError):
+    """The first block of `channel` that somebody made is not the one that follows from the definitions here."""
+
+    def __init__(self, channel: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"the first block of channel {channel} differs",
+            f"its hash is {found}, and the definitions here give {expected}",
+            "compare the digests of the definitions with each operator: one of them is not the same on both sides",
+            channel=channel,
+            expected=expected,
+            found=found,
+        )
+        self.channel = channel
+        self.expected = expected
+        self.found = found
+
+
+class KeysElsewhere(NetworkError):
+    """The keys of `organization` are not in this directory: it keeps them itself."""
+
+    def __init__(self, organization: str, here: Sequence[str]) -> None:
+        super().__init__(
+            f"cannot act for {organization}",
+            "its keys are not in this directory; it keeps them itself",
+            f"act for {', '.join(here) or 'an organisation of this directory'}, or ask {organization}",
+            organization=organization,
+            here=list(here),
+        )
+        self.organization = organization

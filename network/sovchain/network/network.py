@@ -16,8 +16,9 @@ from typing import Any, Final
 import structlog
 
 from sovchain.client import Gateway, SigningIdentity
+from sovchain.network.agreement import agree, agreeing
 from sovchain.network.checks import check
-from sovchain.network.errors import NetworkError
+from sovchain.network.errors import KeysElsewhere, NetworkError
 from sovchain.network.instance import Instance, Status, open_instance, read_status, running
 from sovchain.network.lifecycle import Deployed
 from sovchain.network.logs import logging_to
@@ -25,7 +26,7 @@ from sovchain.network.material import Material
 from sovchain.network.observation import Observation
 from sovchain.network.observe import observe
 from sovchain.network.profiles import profile_path
-from sovchain.network.runtimes import Faults, create_runtime
+from sovchain.network.runtimes import Faults, create_runtime, own_part
 from sovchain.network.runtimes.processes import end_orphans
 from sovchain.network.startup import Progress, Running, Steps, bring_up, deploy_chaincodes, step_count
 from sovchain.network.topology import Topology, default_topology
@@ -39,8 +40,9 @@ _log = structlog.get_logger("sovchain.network")
 class Network:
     """A network that is up, whatever it runs on. Build it with `up` or `attach`."""
 
-    def __init__(self, directory: Path, topology: Topology, nodes: Running | None = None) -> None:
+    def __init__(self, directory: Path, topology: Topology, nodes: Running | None = None, operator: str = "") -> None:
         """Not for callers: use `up` or `attach`."""
+        self._operator = nodes.site.operator if nodes else operator
         self._directory = directory
         self._topology = topology
         self._nodes = nodes
@@ -139,13 +141,17 @@ class Network:
 
     @property
     def organizations(self) -> Sequence[str]:
-        """Names of the organisations with a peer."""
-        return [organization.name for organization in self._topology.organizations]
+        """Names of the organisations with a peer here."""
+        return [organization.name for organization in own_part(self._topology, self._operator).organizations]
 
     @property
     def channels(self) -> Sequence[str]:
-        """Names of the channels."""
-        return [channel.name for channel in self._topology.channels]
+        """Names of the channels, where the network spans hosts those of the organisation that is here."""
+        return [
+            channel.name
+            for channel in self._topology.channels
+            if not self._operator or self._operator in channel.members
+        ]
 
     @property
     def faults(self) -> Faults | None:
@@ -160,14 +166,21 @@ class Network:
         return Gateway.connect(self.profile(organization), self.identity(organization, user), **options)
 
     def identity(self, organization: str, user: str = "User1") -> SigningIdentity:
-        """Return the signing identity of a user. Raises UnknownName, InstanceDamaged."""
+        """Return the signing identity of a user. Raises UnknownName, KeysElsewhere, InstanceDamaged."""
         part = self._topology.organization(organization)
+        self._check_here(part.name)
         credential = self._material.organization(organization).user(part.user(user).name)
         return SigningIdentity.from_pem(part.msp_id, credential.certificate_pem, credential.private_key_pem)
 
     def profile(self, organization: str) -> Path:
-        """Return the path of the organisation's connection profile. Raises UnknownName."""
-        return profile_path(self._directory / "connections", self._topology.organization(organization).name)
+        """Return the path of the organisation's connection profile. Raises UnknownName, KeysElsewhere."""
+        name = self._topology.organization(organization).name
+        self._check_here(name)
+        return profile_path(self._directory / "connections", name)
+
+    def _check_here(self, organization: str) -> None:
+        if organization not in self.organizations:
+            raise KeysElsewhere(organization, self.organizations)
 
     async def deploy(self, chaincode: str) -> list[Deployed]:
         """Install, approve and commit a chaincode of the topology where that is not done yet; say what stands now.
@@ -182,6 +195,8 @@ class Network:
                 "another process runs the network",
                 "take it down and bring it up with the topology that has the chaincode",
             )
+        if self._operator:
+            return await agree(self._nodes, [spec])
         return await deploy_chaincodes(self._nodes, [spec])
 
 
@@ -199,10 +214,12 @@ async def _up(
         name = runtime_name or (instance.description.runtime if instance.description else DEFAULT_RUNTIME)
         runtime = create_runtime(name)
         try:
-            nodes = await bring_up(instance, chosen, name, runtime, Steps(progress, step_count(chosen)))
+            steps = Steps(progress, step_count(chosen, _operator(instance)))
+            nodes = await bring_up(instance, chosen, name, runtime, steps)
             instance.mark("up")
             _log.info("network is up", directory=str(directory), pid=os.getpid())
-            yield Network(directory, chosen, nodes)
+            async with agreeing(nodes) if nodes.site.operator else contextlib.nullcontext():
+                yield Network(directory, chosen, nodes)
         finally:
             instance.mark("stopping")
             await _shielded(runtime.stop)
@@ -213,7 +230,7 @@ async def _up(
 async def _attach(directory: Path) -> AsyncIterator[Network]:
     status = running(directory)
     assert status.topology is not None  # running() sees to it
-    yield Network(directory, status.topology)
+    yield Network(directory, status.topology, operator=status.bundle.operator if status.bundle else "")
 
 
 async def _end_what_goes_on(directory: Path) -> None:
@@ -243,6 +260,11 @@ def _topology(topology: Topology | Path | str | None) -> Topology | None:
     if topology is None:
         return None
     return check(topology) if isinstance(topology, Topology) else load_topology(Path(topology))
+
+
+def _operator(instance: Instance) -> str:
+    bundle = instance.description.bundle if instance.description else None
+    return bundle.operator if bundle else ""
 
 
 def _stored_topology(instance: Instance) -> Topology | None:

@@ -102,8 +102,12 @@ class _Observer:
         assert status.topology is not None
         self.topology: Topology = status.topology
         self.runtime = status.runtime
-        endpoints = create_runtime(status.runtime).endpoints(status.topology, status.ports)
-        self.site = Site(status.directory, status.topology, status.ports, endpoints)
+        bundle = status.bundle
+        endpoints = (
+            bundle.endpoints if bundle else create_runtime(status.runtime).endpoints(status.topology, status.ports)
+        )
+        operator = bundle.operator if bundle else ""
+        self.site = Site(status.directory, status.topology, status.ports, endpoints, operator)
         self.material = Material(self.topology, status.directory / "organizations")
         self.shown: list[tuple[str, bytes]] = []
         """Certificates that endpoints have shown, each with the endpoint's name."""

@@ -43,8 +43,8 @@ class Joining:
         self._ended = ended
 
     async def everyone(self) -> None:
-        """Join all nodes of the topology to all their channels. Raises NodeFailed, LifecycleError."""
-        nodes = self._site.topology.nodes
+        """Join all nodes that run here to all their channels. Raises NodeFailed, LifecycleError."""
+        nodes = self._site.nodes
         # A peer that joins a channel calls the anchor peers at once, and waits long before it calls an absent one again.
         await asyncio.gather(*(self._peer(node, ()) for node in nodes if node.kind == "peer"))
         await asyncio.gather(*(self._join(node, self._blocks) for node in nodes))
@@ -54,7 +54,7 @@ class Joining:
 
         Raises NodeFailed, LifecycleError.
         """
-        await self._join(next(node for node in self._site.topology.nodes if node.host == host), self._blocks)
+        await self._join(next(node for node in self._site.nodes if node.host == host), self._blocks)
 
     async def _join(self, node: Node, channels: Collection[str]) -> None:
         await (self._orderer if node.kind == "orderer" else self._peer)(node, channels)
@@ -105,7 +105,7 @@ class Joining:
 
     async def usable(self) -> None:
         """Wait until every member's gateway has found endorsers of every chaincode that ran it. Raises NetworkError."""
-        await asyncio.gather(*(self._usable(organization) for organization in self._site.topology.organizations))
+        await asyncio.gather(*(self._usable(organization) for organization in self._site.organizations))
 
     async def _usable(self, organization: Organization) -> None:
         topology = self._site.topology
