@@ -7,6 +7,7 @@ import typer
 from sovchain.cli.audit_commands import audit
 from sovchain.cli.demo import demo
 from sovchain.cli.law_commands import law, registry
+from sovchain.cli.logs_command import logs
 from sovchain.cli.network_commands import down, network, up
 from sovchain.cli.raw_commands import evaluate, submit
 from sovchain.cli.sharing_commands import open_, receipts, release, request, share
@@ -30,6 +31,7 @@ for command in (up, down, status, evaluate, submit, share, request, release, rec
     app.command()(command)
 app.command(name="open")(open_)
 network.command()(status)
+network.command()(logs)
 app.add_typer(network, name="network")
 app.add_typer(law, name="law")
 app.add_typer(registry, name="registry")

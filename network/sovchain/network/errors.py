@@ -17,6 +17,7 @@
       NotEnoughSpace           the disk has too little room for what the nodes reserve at their start
       NodeFailed               a peer or an ordering node does not start, or does not answer
       ChaincodeFailed          a chaincode instance does not start
+      SnapshotFailed           a snapshot is not taken, is damaged, or a peer does not join from it
       LifecycleError           installing, approving or committing a chaincode failed at a peer or an ordering node
 
 Every error says what happened, why, and what to do: `what`, `why`, `remedy`; `details` holds the fields for programs.
@@ -325,10 +326,14 @@ class ChaincodeFailed(NetworkError):
         self.log = log
 
 
+class SnapshotFailed(NetworkError):
+    """A snapshot of a channel's state is not taken, is damaged, or a peer does not join from it."""
+
+
 class LifecycleError(NetworkError):
     """A step of a chaincode's lifecycle, or of joining a node to a channel, failed.
 
-    `step` is one of install, query, approve, readiness, commit, order, list, join, leave; `address` and `msp_id` name the node that
+    `step` is one of install, query, approve, readiness, commit, order, list, join, leave, snapshot; `address` and `msp_id` name the node that
     refused, `status` is its status number (of the chaincode response, of gRPC or of the ordering node), `channel` and
     `chaincode` say what it was about.
     """
@@ -338,7 +343,7 @@ class LifecycleError(NetworkError):
     ) -> None:
         act = {"query": "look up", "readiness": "see agreement on"}.get(step, step)
         on = f" on channel {channel}" if channel else ""
-        if step in ("join", "leave", "list"):
+        if step in ("join", "leave", "list", "snapshot"):
             what = f"cannot {step} channel {channel}" if channel else f"cannot {step} channels"
         else:
             what = f"cannot {act} chaincode {chaincode}{on}" if chaincode else f"cannot {act} chaincodes{on}"
