@@ -102,6 +102,7 @@ def _sovereign_problem(error: Any) -> Problem:
 
 def _client_problem(error: Any) -> Problem:
     from sovchain.client import errors as client
+    from sovchain.client.ca.errors import CaError, CaRefused
 
     fields = (
         "transaction_id",
@@ -117,6 +118,9 @@ def _client_problem(error: Any) -> Problem:
     )
     details = {name: value for name in fields if (value := getattr(error, name, None)) not in (None, "", 0)}
     match error:
+        case CaError():
+            code = EXIT_REFUSED if isinstance(error, CaRefused) else EXIT_NETWORK
+            return Problem(error.what, error.why, error.remedy, code, details)
         case client.OutcomeUnknown():
             return Problem(
                 f"the outcome of transaction {error.transaction_id} is unknown",
