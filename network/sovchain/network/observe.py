@@ -42,8 +42,7 @@ from sovchain.network.observation import (
 from sovchain.network.participation import OrderingNodeAdmin
 from sovchain.network.ports import node_ports
 from sovchain.network.runtimes import Site
-from sovchain.network.runtimes.access import administered_peer
-from sovchain.network.runtimes.native import orderer_admin
+from sovchain.network.runtimes.access import administered_peer, orderer_admin
 from sovchain.network.runtimes.processes import orphan
 from sovchain.network.topology import Node, Topology
 from sovchain.protocol.blocks import header_hash
@@ -102,7 +101,7 @@ class _Observer:
     def __init__(self, status: Status) -> None:
         assert status.topology is not None
         self.topology: Topology = status.topology
-        self.site = Site(status.directory, status.topology, status.ports)
+        self.site = Site(status.directory, status.topology, status.ports, {})
         self.runtime = status.runtime
         self.material = Material(self.topology, status.directory / "organizations")
         self.shown: list[tuple[str, bytes]] = []
