@@ -127,16 +127,20 @@ class Joining:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + ANSWER_TIMEOUT_S
         members = [member.msp_id for member in self._site.topology.members(channel)]
+        contract = gateway.network(channel).contract(chaincode)
         # Whichever member a client names as endorser, this gateway must know its peer and the peer must reach its chaincode.
-        contract = gateway.network(channel).contract(chaincode).with_options(organizations=members)
-        while True:
+        waiting = [contract.with_options(organizations=members), contract]
+        # Without names the peers are those that gossip takes for alive, which it learns apart from their chaincodes.
+        while waiting:
             try:
-                await contract.proposal(_METADATA).endorse()
-                return
+                await waiting[0].proposal(_METADATA).endorse()
+                del waiting[0]
+                continue
             except EndorseError as error:
                 # An answer of the chaincode, even a refusal, shows that it can be reached.
                 if error.chaincode_status is not None:
-                    return
+                    del waiting[0]
+                    continue
                 if error.status not in ("UNAVAILABLE", "FAILED_PRECONDITION", "ABORTED") or loop.time() > deadline:
                     raise NetworkError(
                         f"chaincode {chaincode} on channel {channel} cannot be used by {organization.name}",
