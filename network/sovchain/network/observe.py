@@ -41,7 +41,7 @@ from sovchain.network.observation import (
 )
 from sovchain.network.participation import OrderingNodeAdmin
 from sovchain.network.ports import authority_ports, node_ports
-from sovchain.network.runtimes import Site
+from sovchain.network.runtimes import Site, create_runtime
 from sovchain.network.runtimes.access import administered_peer, orderer_admin
 from sovchain.network.runtimes.processes import orphan
 from sovchain.network.topology import Node, Topology
@@ -111,8 +111,9 @@ class _Observer:
     def __init__(self, status: Status) -> None:
         assert status.topology is not None
         self.topology: Topology = status.topology
-        self.site = Site(status.directory, status.topology, status.ports, {})
         self.runtime = status.runtime
+        endpoints = create_runtime(status.runtime).endpoints(status.topology, status.ports)
+        self.site = Site(status.directory, status.topology, status.ports, endpoints)
         self.material = Material(self.topology, status.directory / "organizations")
         self.shown: list[tuple[str, bytes]] = []
         """Certificates that endpoints have shown, each with the endpoint's name."""
