@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import httpx
 
-from sovchain.client import EndorseError, Gateway, SigningIdentity
+from sovchain.client import EndorseError, Gateway, GatewayAddress, Profile, SigningIdentity
 from sovchain.network.errors import LifecycleError, NetworkError, NodeFailed
 from sovchain.network.material import Material
 from sovchain.network.profiles import profile_path
@@ -104,14 +106,24 @@ class Joining:
             await asyncio.sleep(_POLL_S)
 
     async def usable(self) -> None:
-        """Wait until every member's gateway has found endorsers of every chaincode that ran it. Raises NetworkError."""
-        await asyncio.gather(*(self._usable(organization) for organization in self._site.topology.organizations))
+        """Wait until every peer's gateway has found endorsers of every chaincode that ran it. Raises NetworkError."""
+        await asyncio.gather(
+            *(
+                self._usable(organization, gateway)
+                for organization in self._site.topology.organizations
+                for gateway in Profile.load(self._profile(organization)).gateways
+            )
+        )
 
-    async def _usable(self, organization: Organization) -> None:
+    def _profile(self, organization: Organization) -> Path:
+        return profile_path(self._site.directory / "connections", organization.name)
+
+    async def _usable(self, organization: Organization, gateway_address: GatewayAddress) -> None:
         topology = self._site.topology
         credential = self._material.organization(organization.name).user(organization.administrator.name)
         identity = SigningIdentity.from_pem(organization.msp_id, credential.certificate_pem, credential.private_key_pem)
-        profile = profile_path(self._site.directory / "connections", organization.name)
+        # A client takes any of the organisation's peers, and each learns of the others by itself.
+        profile = replace(Profile.load(self._profile(organization)), gateways=(gateway_address,))
         async with Gateway.connect(profile, identity) as gateway:
             await asyncio.gather(
                 *(
