@@ -28,6 +28,7 @@
       DefinitionsMissing       a bundle lacks the definitions of other operators
       BlocksDiffer             a channel's first block is not the one that follows from the definitions
       KeysElsewhere            an organisation's keys are not in this directory
+      SnapshotFailed           a snapshot is not taken, is damaged, or a peer does not join from it
       LifecycleError           installing, approving or committing a chaincode failed at a peer or an ordering node
 
 Every error says what happened, why, and what to do: `what`, `why`, `remedy`; `details` holds the fields for programs.
@@ -384,10 +385,14 @@ class ChaincodeFailed(NetworkError):
         self.log = log
 
 
+class SnapshotFailed(NetworkError):
+    """A snapshot of a channel's state is not taken, is damaged, or a peer does not join from it."""
+
+
 class LifecycleError(NetworkError):
     """A step of a chaincode's lifecycle, or of joining a node to a channel, failed.
 
-    `step` is one of install, query, approve, readiness, commit, order, list, join, leave; `address` and `msp_id` name the node that
+    `step` is one of install, query, approve, readiness, commit, order, list, join, leave, snapshot; `address` and `msp_id` name the node that
     refused, `status` is its status number (of the chaincode response, of gRPC or of the ordering node), `channel` and
     `chaincode` say what it was about.
     """
@@ -397,7 +402,7 @@ class LifecycleError(NetworkError):
     ) -> None:
         act = {"query": "look up", "readiness": "see agreement on"}.get(step, step)
         on = f" on channel {channel}" if channel else ""
-        if step in ("join", "leave", "list"):
+        if step in ("join", "leave", "list", "snapshot"):
             what = f"cannot {step} channel {channel}" if channel else f"cannot {step} channels"
         else:
             what = f"cannot {act} chaincode {chaincode}{on}" if chaincode else f"cannot {act} chaincodes{on}"
