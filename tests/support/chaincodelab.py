@@ -21,8 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import grpc.aio
-from fabric_protos.peer import collection_pb2, proposal_pb2, proposal_response_pb2
+from fabric_protos.peer import collection_pb2, proposal_response_pb2
 
 from sovchain.network import Network, Topology
 from sovchain.network.checks import check
@@ -309,7 +308,9 @@ class Lab:
 
 
 def _collections() -> collection_pb2.CollectionConfigPackage:
-    policy = collection_pb2.CollectionPolicyConfig(signature_policy=policydsl.parse("OR('LabMSP.member', 'SecondMSP.member')"))
+    policy = collection_pb2.CollectionPolicyConfig(
+        signature_policy=policydsl.parse("OR('LabMSP.member', 'SecondMSP.member')")
+    )
     own = collection_pb2.StaticCollectionConfig(name=COLLECTION, member_orgs_policy=policy, maximum_peer_count=1)
     return collection_pb2.CollectionConfigPackage(
         config=[collection_pb2.CollectionConfig(static_collection_config=own)]
@@ -321,5 +322,3 @@ def _free_port() -> int:
         found.bind(("127.0.0.1", 0))
         port: int = found.getsockname()[1]
         return port
-
-

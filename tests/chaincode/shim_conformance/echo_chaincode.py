@@ -46,9 +46,7 @@ class Steps:
         return _page(await self.stub.range_page(start, end, page_size=size, bookmark=bookmark))
 
     async def partial_page(self, object_type: str, attributes: list[str], size: int, bookmark: str) -> list[Any]:
-        return _page(
-            await self.stub.partial_composite_page(object_type, attributes, page_size=size, bookmark=bookmark)
-        )
+        return _page(await self.stub.partial_composite_page(object_type, attributes, page_size=size, bookmark=bookmark))
 
     async def query(self, query: str) -> list[list[str]]:
         return await _take(self.stub.rich_query(query))
