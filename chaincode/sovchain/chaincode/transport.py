@@ -127,12 +127,12 @@ class GrpcProtocol(asyncio.Protocol):
     def eof_received(self) -> None:
         """See `asyncio.Protocol`: the other side sends nothing more, so the connection is closed."""
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.BaseProtocol`."""
         if self._timer is not None:
             self._timer.cancel()
-        if error is not None and not self.connection.closed:
-            self._reason = f"{self._reason}: {getattr(error, 'strerror', None) or type(error).__name__}"
+        if exc is not None and not self.connection.closed:
+            self._reason = f"{self._reason}: {getattr(exc, 'strerror', None) or type(exc).__name__}"
         self.connection.lost(self._reason)
         self.closed.set()
         self._empty.set()
@@ -298,9 +298,9 @@ class _Accepted(GrpcProtocol):
         self._server._connections.add(self)
         super().connection_made(transport)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._server._connections.discard(self)
-        super().connection_lost(error)
+        super().connection_lost(exc)
 
 
 async def dial(
