@@ -26,6 +26,10 @@ FRAME = 100
 Store = dict[tuple[str, str], bytes]
 
 
+class Cut(Exception):
+    """The stream ends here, without a word."""
+
+
 class Refused(Exception):
     """The peer answers this request with ERROR."""
 
@@ -95,6 +99,9 @@ class FakePeer:
         self.hold: Callable[[str, str], Awaitable[None]] | None = None
         self.called: Callable[[str, list[bytes]], proposal_response_pb2.Response] | None = None
         self.ready = asyncio.Event()
+        self.cut_at: int | None = None
+        """The stream is cut in place of the message with this number, both directions counted; None for never."""
+        self.messages = 0
         self._transactions: dict[tuple[str, str], _Transaction] = {}
         self._active: set[tuple[str, str]] = set()
         self._outgoing: asyncio.Queue[shim.ChaincodeMessage] = asyncio.Queue()
@@ -159,19 +166,38 @@ class FakePeer:
         read: Callable[[], Awaitable[shim.ChaincodeMessage | None]],
         write: Callable[[shim.ChaincodeMessage], Awaitable[Any]],
     ) -> None:
+        self._outgoing, self.messages = asyncio.Queue(), 0
+        self._active.clear()
+
         async def write_all() -> None:
             while True:
-                await write(await self._outgoing.get())
+                message = await self._outgoing.get()
+                self._count()
+                await write(message)
 
-        writer = asyncio.create_task(write_all())
-        try:
+        async def read_all() -> None:
             while (message := await read()) is not None:
+                self._count()
                 self._take(message)
+
+        ends = {asyncio.create_task(write_all()), asyncio.create_task(read_all())}
+        try:
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
-            writer.cancel()
+            self.ready.clear()
+            for task in ends:
+                task.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
             for transaction in self._transactions.values():
                 if not transaction.done.done():
                     transaction.done.set_exception(ConnectionError("chaincode stream terminated"))
+
+    def _count(self) -> None:
+        self.messages += 1
+        if self.cut_at is not None and self.messages >= self.cut_at:
+            raise Cut
 
     @asynccontextmanager
     async def dial(self, address: str, credentials: grpc.ChannelCredentials | None = None) -> AsyncIterator[FakePeer]:
@@ -193,7 +219,13 @@ class FakePeer:
                 message = await call.read()
                 return message if isinstance(message, shim.ChaincodeMessage) else None
 
-            served = asyncio.create_task(self.serve(read, call.write))
+            async def serve() -> None:
+                try:
+                    await self.serve(read, call.write)
+                except Cut:
+                    call.cancel()
+
+            served = asyncio.create_task(serve())
             waited = asyncio.create_task(self.ready.wait())
             try:
                 async with asyncio.timeout(10):
@@ -218,7 +250,10 @@ class FakePeer:
             async def read() -> shim.ChaincodeMessage | None:
                 return await anext(requests, None)
 
-            await self.serve(read, context.write)
+            try:
+                await self.serve(read, context.write)
+            except Cut:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
 
         server = grpc.aio.server()
         handler = grpc.stream_stream_rpc_method_handler(

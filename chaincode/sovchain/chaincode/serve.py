@@ -19,11 +19,12 @@ from sovchain.chaincode.connect import PeerConnection
 from sovchain.chaincode.errors import ServiceError
 from sovchain.chaincode.handler import Limits
 from sovchain.chaincode.health import Health
+from sovchain.chaincode.log import Log
 from sovchain.chaincode.ownreads import OWN_READS_VARIABLE, OwnReadsMode
 from sovchain.chaincode.peerstub import StubOptions
 from sovchain.chaincode.server import ChaincodeService
 from sovchain.chaincode.tls import ClientTls, ServerTls, read_pem
-from sovchain.chaincode.watchdog import Watchdog
+from sovchain.chaincode.watchdog import TASK_PREFIX, Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -36,6 +37,8 @@ DEFAULT_ATTRIBUTE = "chaincode"
 READY_LINE = "ready"
 HEALTH_VARIABLE = "CHAINCODE_HEALTH_ADDRESS"
 """Environment variable that says where the health endpoint listens."""
+
+log = Log("sovchain.chaincode.serve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +239,7 @@ async def run_services(specs: Sequence[ServiceSpec], options: RunOptions) -> Non
             await stopping.wait()
     finally:
         await asyncio.gather(*(service.stop(options.grace_s) for service in services))
+        _leave_hanging()
 
 
 async def run_connection(
@@ -276,6 +280,16 @@ async def run_connection(
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
+        _leave_hanging()
+
+
+def _leave_hanging() -> None:
+    """End the process at once if contracts run that do not end when told to: asyncio would wait for them for ever."""
+    hanging = [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith(TASK_PREFIX)]
+    if hanging:
+        log.error("contracts hang, leaving without them", count=len(hanging))
+        sys.stdout.flush()
+        os._exit(0)
 
 
 @contextlib.asynccontextmanager
