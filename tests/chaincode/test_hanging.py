@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
-from typing import TypeAlias
+from collections.abc import Iterator
 
 import pytest
-from fakepeer import FakePeer, Kind
+from fakepeer import Connect, FakePeer, Kind
 
 from sovchain.chaincode import Chaincode, Context, Contract, query, transaction
 from sovchain.chaincode.handler import Limits
 from sovchain.chaincode.watchdog import Watchdog
 from sovchain.chaincode.workers import MAX_THREADS
 
-Connect: TypeAlias = Callable[..., AbstractAsyncContextManager[FakePeer]]
 RELEASE = threading.Event()
 SHORT = Limits(transaction_s=0.3)
 

@@ -69,6 +69,7 @@ class GrpcProtocol(asyncio.Protocol):
         self._paused = False
         self._heard = True
         self._timer: asyncio.TimerHandle | None = None
+        self._setup_timer: asyncio.TimerHandle | None = None
         self._reason = "the connection to the peer was lost"
         self.closed = asyncio.Event()
         self._empty = asyncio.Event()
@@ -108,7 +109,8 @@ class GrpcProtocol(asyncio.Protocol):
         """See `asyncio.BaseProtocol`."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._timer = self._loop.call_later(self._keepalive.setup_s, self._check_setup)
+        self._setup_timer = self._loop.call_later(self._keepalive.setup_s, self._check_setup)
+        self._timer = self._loop.call_later(self._keepalive.idle_s, self._check_idle)
         self._flush()
 
     def data_received(self, data: bytes) -> None:
@@ -129,8 +131,9 @@ class GrpcProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.BaseProtocol`."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._setup_timer):
+            if timer is not None:
+                timer.cancel()
         if exc is not None and not self.connection.closed:
             self._reason = f"{self._reason}: {getattr(exc, 'strerror', None) or type(exc).__name__}"
         self.connection.lost(self._reason)
@@ -181,9 +184,6 @@ class GrpcProtocol(asyncio.Protocol):
     def _check_setup(self) -> None:
         if not self.connection.settled:
             self._abort("the other side did not begin to speak HTTP/2 in time")
-            return
-        self._heard = False
-        self._timer = self._loop.call_later(self._keepalive.idle_s, self._check_idle)
 
     def _check_idle(self) -> None:
         if self._heard:
