@@ -8,17 +8,21 @@ Importing this package opens nothing and does not load gRPC.
 
 from __future__ import annotations
 
+from sovchain.chaincode.access import Requirement, attribute, holder, msp, role, unit
 from sovchain.chaincode.chaincode import Chaincode
 from sovchain.chaincode.context import ClientIdentity, Context
 from sovchain.chaincode.contract import Contract
 from sovchain.chaincode.errors import (
+    AccessError,
     ArgumentError,
     CalledChaincodeError,
     ChaincodeError,
     ContractError,
     DefinitionError,
+    DeterminismError,
     LedgerError,
     NotSupportedError,
+    RecordError,
     ResultError,
     ServiceError,
     StreamError,
@@ -28,6 +32,7 @@ from sovchain.chaincode.operation import EncodedCall, Operation, Query, Transact
 from sovchain.chaincode.stub import Items, KeyModification, KeyValue, Page, Response, Stub
 
 __all__ = [
+    "AccessError",
     "ArgumentError",
     "CalledChaincodeError",
     "Chaincode",
@@ -37,6 +42,7 @@ __all__ = [
     "Contract",
     "ContractError",
     "DefinitionError",
+    "DeterminismError",
     "EncodedCall",
     "Items",
     "KeyModification",
@@ -46,6 +52,8 @@ __all__ = [
     "Operation",
     "Page",
     "Query",
+    "RecordError",
+    "Requirement",
     "Response",
     "ResultError",
     "ServiceError",
@@ -54,6 +62,11 @@ __all__ = [
     "StubUseError",
     "Transaction",
     "Transient",
+    "attribute",
+    "holder",
+    "msp",
     "query",
+    "role",
     "transaction",
+    "unit",
 ]
