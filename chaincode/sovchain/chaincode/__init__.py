@@ -29,6 +29,7 @@ from sovchain.chaincode.errors import (
     StubUseError,
 )
 from sovchain.chaincode.operation import EncodedCall, Operation, Query, Transaction, Transient, query, transaction
+from sovchain.chaincode.recordtypes import record
 from sovchain.chaincode.stub import Items, KeyModification, KeyValue, Page, Response, Stub
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "holder",
     "msp",
     "query",
+    "record",
     "role",
     "transaction",
     "unit",
