@@ -1,6 +1,7 @@
 """Typed wrappers for people who think in data sets, requests, decisions and receipts.
 
-General layout: `sovereign` is the object that a program works with; `datafile` reads the CSV files that it shares; `calls`
+General layout: `sovereign` is the object that a program works with; `passage` carries records to another
+channel; `datafile` reads the CSV files that it shares; `calls`
 makes the calls and translates refusals; `results` are the records it returns besides the contracts' own; `errors` says
 what went wrong, why, and what to do.
 """
@@ -23,10 +24,12 @@ from sovchain.sovereign.errors import (
     TableError,
     UnknownWord,
 )
+from sovchain.sovereign.passage import Passage, anchor_statement, collect_view
 from sovchain.sovereign.results import (
     Acknowledged,
     Answer,
     Committed,
+    Crossed,
     Filed,
     Proposed,
     ProposedLaw,
@@ -41,6 +44,7 @@ __all__ = [
     "Answer",
     "Committed",
     "ContractRefusal",
+    "Crossed",
     "DataFile",
     "DataFileError",
     "FileBinary",
@@ -54,6 +58,7 @@ __all__ = [
     "InvalidInput",
     "LawTextError",
     "NothingToOpen",
+    "Passage",
     "Proposed",
     "ProposedLaw",
     "Released",
@@ -63,7 +68,9 @@ __all__ = [
     "TableError",
     "UnknownWord",
     "Voted",
+    "anchor_statement",
     "check_law",
+    "collect_view",
     "read_data_file",
     "read_text_file",
 ]

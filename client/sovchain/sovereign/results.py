@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
+
 from sovchain.contracts.core.records import (
     Acknowledgement,
     BallotView,
@@ -10,6 +12,8 @@ from sovchain.contracts.core.records import (
     Receipt,
     Record,
 )
+
+T = TypeVar("T")
 
 
 class Committed(Record):
@@ -88,4 +92,11 @@ class Acknowledged(Record):
     """A public acknowledgement."""
 
     acknowledgement: Acknowledgement
+    committed: Committed
+
+
+class Crossed(Record, Generic[T]):
+    """One step of a record's way to another channel: what stands on that ledger now."""
+
+    record: T
     committed: Committed

@@ -2,6 +2,7 @@
 
 from sovchain.chaincode import Chaincode
 from sovchain.contracts.core import Seats, core_contracts
+from sovchain.contracts.core.promulgation import LawsOut
 
 SEATS = Seats(
     {
@@ -10,6 +11,6 @@ SEATS = Seats(
         "sector": ("FinanceMSP", "LogisticsMSP"),
     }
 )
-chaincode = Chaincode(core_contracts(SEATS), name="government")
+chaincode = Chaincode(core_contracts(SEATS, outgoing=[LawsOut()]), name="government")
 
 __all__ = ["SEATS", "chaincode"]
