@@ -65,6 +65,7 @@ class Journal(Protocol):
         It is recorded if the key is new, or if its entry is `rejected` and has the transaction id `instead_of`;
         otherwise somebody else was first, and their entry is returned. Raises JournalError.
         """
+        ...
 
     async def settle(self, key: str, transaction_id: str, code: int, block_number: int) -> None:
         """Note what became of a transaction: `committed` for code 0, else `rejected`. Raises JournalError."""

@@ -14,6 +14,7 @@ class Observation(Protocol):
     @property
     def metadata(self) -> Sequence[tuple[str, str]]:
         """What is to be sent along with a call, such as `traceparent`."""
+        ...
 
     def end(self, status: str, elapsed_s: float) -> None:
         """It has ended: `OK`, the name of a gRPC status, or the name of an error."""
@@ -32,6 +33,7 @@ class Observer(Protocol):
             name: `Evaluate`, `Endorse`, `Submit` or `CommitStatus` for a call; `evaluate` or `submit` for the whole.
             attributes: `endpoint` for a call; `channel`, `chaincode` and `function` for the whole.
         """
+        ...
 
 
 class Seen:
