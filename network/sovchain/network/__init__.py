@@ -16,6 +16,7 @@ General layout:
     logs.py          the network's own log
     startup.py       the steps of bringing a network up
     network.py       `Network`: up, attach, connect, deploy, down
+    observe.py       looking at nodes, channels, chaincodes and certificates; `observation.py` holds what was seen
     participation.py an ordering node's administration of its channels
     runtimes/        what a network runs on: the embedded ledger, real Fabric programs
 """
@@ -44,6 +45,7 @@ from sovchain.network.errors import (
 )
 from sovchain.network.instance import Status
 from sovchain.network.network import Network
+from sovchain.network.observation import Observation
 from sovchain.network.startup import Progress
 from sovchain.network.topology import Topology, default_topology
 from sovchain.network.topologyfile import load_topology, parse_topology
@@ -61,6 +63,7 @@ __all__ = [
     "NodeFailed",
     "NotEnoughSpace",
     "NotUp",
+    "Observation",
     "PortInUse",
     "ProgramsMissing",
     "Progress",

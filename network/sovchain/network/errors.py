@@ -265,15 +265,23 @@ class NoFreePorts(NetworkError):
 
 
 class ProgramsMissing(NetworkError):
-    """The programs `names` of Fabric `version` were not found; `looked` says what each place holds."""
+    """The programs `names` of Fabric, or of another `product`, were not found; `looked` says what each place holds."""
 
-    def __init__(self, names: Sequence[str], version: str, looked: Mapping[str, str]) -> None:
+    def __init__(
+        self, names: Sequence[str], version: str, looked: Mapping[str, str], *, product: str = "Fabric"
+    ) -> None:
         places = "; ".join(f"{place}: {found}" for place, found in looked.items())
+        repository = product.lower().replace(" ", "-")
+        otherwise = (
+            "set fabric_version in the topology to the release that is installed"
+            if product == "Fabric"
+            else "leave certificate_authority out of the topology"
+        )
         super().__init__(
-            f"the programs {' and '.join(names)} of Fabric {version} were not found",
+            f"the program{'s' if len(names) > 1 else ''} {' and '.join(names)} of {product} {version} {'were' if len(names) > 1 else 'was'} not found",
             f"looked in {places}" if places else "there is no place to look in",
-            f"install the release {version} of hyperledger/fabric and name its bin folder in SOVCHAIN_FABRIC_BIN,"
-            " or set fabric_version in the topology to the release that is installed",
+            f"install the release {version} of hyperledger/{repository} and name its bin folder in SOVCHAIN_FABRIC_BIN,"
+            f" or {otherwise}",
             names=list(names),
             version=version,
             looked=dict(looked),

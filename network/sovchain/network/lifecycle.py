@@ -97,6 +97,14 @@ class Administration:
                 return None
             raise
 
+    async def definitions(self, channel: str) -> list[str]:
+        """Return the names of the chaincodes that have a committed definition on a channel."""
+        result = await self._query(
+            "query", channel, "", "QueryChaincodeDefinitions", messages.QueryChaincodeDefinitionsArgs(),
+            messages.QueryChaincodeDefinitionsResult,
+        )  # fmt: skip
+        return [definition.name for definition in result.chaincode_definitions]
+
     async def approved(self, channel: str, definition: ChaincodeDefinition) -> str | None:
         """Return the package that the organisation approved exactly this definition with, or None.
 

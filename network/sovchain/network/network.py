@@ -22,6 +22,8 @@ from sovchain.network.instance import Instance, Status, open_instance, read_stat
 from sovchain.network.lifecycle import Deployed
 from sovchain.network.logs import logging_to
 from sovchain.network.material import Material
+from sovchain.network.observation import Observation
+from sovchain.network.observe import observe
 from sovchain.network.profiles import profile_path
 from sovchain.network.runtimes import Faults, create_runtime
 from sovchain.network.runtimes.processes import end_orphans
@@ -117,6 +119,13 @@ class Network:
                 )
             await asyncio.sleep(_POLL_S)
         return status.pid
+
+    async def observe(self) -> Observation:
+        """Look at every node, channel, chaincode and certificate; what cannot be reached is a row that says so.
+
+        Raises DirectoryRefused, VersionMismatch, InstanceDamaged.
+        """
+        return await observe(read_status(self._directory))
 
     @property
     def directory(self) -> Path:

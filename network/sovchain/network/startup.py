@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from sovchain.network import material_enrolment
 from sovchain.network import ports as ports_module
 from sovchain.network.genesis import genesis_blocks
 from sovchain.network.instance import Instance
@@ -65,10 +66,13 @@ async def bring_up(instance: Instance, topology: Topology, name: str, runtime: R
     packages = await runtime.prepare(site)
     steps.ended("chaincode instances launched")
     material = Material.create(topology, site.directory / "organizations", now)
-    for renewed in material.renew(now):
+    await runtime.start_authorities(site, material)
+    for enrolled in await material_enrolment.complete(site, material):
+        _log.info("enrolled", name=enrolled)
+    for renewed in [*material.renew(now), *await material_enrolment.renew(site, material, now)]:
         _log.info("certificate renewed", name=renewed)
     steps.ended("keys and certificates")
-    blocks = genesis_blocks(topology, material, site.ports, site.directory / "channels", now)
+    blocks = genesis_blocks(topology, material, site.endpoints, site.directory / "channels", now)
     write_profiles(topology, material, site.ports, site.directory / "connections")
     steps.ended("channel configurations")
     await runtime.start(site, material, list(blocks.values()))
@@ -94,7 +98,7 @@ async def _site(instance: Instance, topology: Topology, name: str, runtime: Runt
         # A directory that cannot take the topology in says so before ports are looked for.
         instance.compare(topology, name)
     ports = ports_module.allocate(services, topology.ports.base, kept, topology.ports.fixed)
-    site = Site(instance.directory, topology, ports)
+    site = Site(instance.directory, topology, ports, runtime.endpoints(topology, ports))
     await runtime.release(site)
     ports_module.check_free(ports)
     instance.describe(topology, name, ports)

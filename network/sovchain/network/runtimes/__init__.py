@@ -5,6 +5,9 @@ General layout:
     native.py      real `peer` and `orderer` programs, a chaincode process for each organisation
     programs.py    finding those programs
     settings.py    what the programs are configured with
+    joining.py     nodes of real Fabric: asked until they answer, joined to their channels
+    access.py      reaching nodes with the keys of their organisations
+    space.py       room on the disk
     chaincodes.py  processes that serve chaincodes
     processes.py   child processes: watched, started again, found after a kill
     replica.py     start of the embedded runtime's second instance, under a shifted clock (a program, not for import)
@@ -38,13 +41,25 @@ Packages: TypeAlias = Mapping[str, Mapping[str, bytes]]
 """For each organisation, by its name: the package of each of its chaincodes, by the chaincode's name."""
 
 
+Endpoint: TypeAlias = tuple[str, int]
+"""Host and port under which the nodes of a network reach one of them."""
+
+
 @dataclass(frozen=True)
 class Site:
-    """Where and what a runtime is to start: the network's directory, its topology, and the port of each service."""
+    """Where and what a runtime is to start.
+
+    Attributes:
+        directory: the network's directory.
+        topology: what it consists of.
+        ports: port of each service on this machine's loopback address, where clients and administrators reach it.
+        endpoints: where nodes reach each other, by host name: what stands in the channels' configuration.
+    """
 
     directory: Path
     topology: Topology
     ports: Mapping[str, int]
+    endpoints: Mapping[str, Endpoint]
 
 
 class Faults(Protocol):
@@ -75,6 +90,10 @@ class Runtime(Protocol):
         """Names of everything that needs a port: the nodes by their host names, then whatever the runtime adds."""
         ...
 
+    def endpoints(self, topology: Topology, ports: Mapping[str, int]) -> Mapping[str, Endpoint]:
+        """Where nodes reach each other, by host name; `ports` are those of this machine."""
+        ...
+
     async def release(self, site: Site) -> None:
         """Wait until what an earlier, killed run left behind has ended, so that its ports are free."""
         ...
@@ -83,6 +102,13 @@ class Runtime(Protocol):
         """Begin to start the chaincode and return the packages that each organisation is to install.
 
         Called first and does not wait for the chaincode, whose start takes the longest. Raises NetworkError, OSError.
+        """
+        ...
+
+    async def start_authorities(self, site: Site, material: Material) -> None:
+        """Start the Fabric CA servers of the organisations that have one, and wait until they answer on this host.
+
+        Called before their nodes and users have certificates. Raises NetworkError.
         """
         ...
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from sovchain.network.genesis import HOST
 from sovchain.network.material import Material, OrganizationMaterial
 from sovchain.network.nodes import Administrator, NodeAddress, Peer
+from sovchain.network.participation import OrderingNodeAdmin
+from sovchain.network.ports import node_ports
 from sovchain.network.runtimes import Site
 from sovchain.network.topology import Organization
 
@@ -21,3 +23,12 @@ def administered_peer(site: Site, material: Material, organization: Organization
     credential = own.user(organization.administrator.name)
     administrator = Administrator.from_pem(organization.msp_id, credential.certificate_pem, credential.private_key_pem)
     return Peer(node_address(site, own, host), administrator)
+
+
+def orderer_admin(site: Site, material: OrganizationMaterial, host: str | None = None) -> OrderingNodeAdmin:
+    """The administration of an organisation's ordering node with this host name, or its first, with its administrator's TLS certificate."""
+    name = f"Admin@{material.organization.domain}"
+    tls = material.folder / "users" / name / "tls"
+    node = next(node for node in material.organization.all_nodes if host in (None, node.host))
+    address = f"{HOST}:{site.ports[node_ports(node)['admin']]}"
+    return OrderingNodeAdmin(material.msp_id, address, tls / "ca.crt", tls / "client.crt", tls / "client.key")
