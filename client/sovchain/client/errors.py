@@ -10,7 +10,8 @@
     │   ├── KeyMismatch
     │   ├── CertificateExpired      or not valid yet
     │   ├── SignatureMissing        nothing signs: sign elsewhere
-    │   └── SignatureRefused        a signer gave no good signature
+    │   ├── SignatureRefused        a signer gave no good signature
+    │   └── HsmError                an HSM, its token or its key cannot be used
     ├── ConnectError                no gateway can be reached, or none can be trusted
     ├── GatewayClosed               used after the end of its `async with` block
     ├── GatewayError                a peer answered a call with an error, or not in time
@@ -140,6 +141,10 @@ class SignatureMissing(IdentityError):
 
 class SignatureRefused(IdentityError):
     """A signer failed, took too long, or its signature is not good under the certificate. Nothing was sent."""
+
+
+class HsmError(IdentityError):
+    """An HSM's library, token or key cannot be used. The PIN is never part of the text."""
 
 
 @dataclass(frozen=True, slots=True)
