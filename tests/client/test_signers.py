@@ -45,9 +45,7 @@ def high_s(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
 @pytest.mark.parametrize("kind", KEYS)
 async def test_local_keys_of_every_kind_sign(authority: LiveAuthority, fake: FakeGateway, kind: str) -> None:
     key = KEYS[kind]()
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     identity = SigningIdentity.from_pem("Org1MSP", certify(authority, key.public_key()), pem)
     async with Gateway.connect(profile_of(fake), identity) as gateway:
         proposal = gateway.network("ch").contract("basic").proposal("read", "a")

@@ -125,12 +125,16 @@ def hang() -> Handler:
 
 @dataclass
 class Stream:
-    """One answer to a streaming call: its messages, then what ends it. `hold` keeps it open."""
+    """One answer to a streaming call: its messages, then what ends it. `hold` keeps it open.
+
+    What is put into `more` is sent after the messages, until it is None.
+    """
 
     messages: tuple[bytes, ...] = ()
     code: grpc.StatusCode | None = None
     text: str = ""
     hold: bool = False
+    more: asyncio.Queue[Any] | None = None
 
 
 def prepared(request: bytes, signer: Signer, *, result: bytes = b"done", proposal: bytes | None = None) -> bytes:
@@ -192,11 +196,14 @@ def seek_of(request: bytes) -> ab_pb2.SeekInfo:
 class FakeGateway:
     """A scriptable gateway on a port of its own, which it keeps over `stop` and `start`."""
 
-    def __init__(self, authority: LiveAuthority, *, tls: bool = True, client_root: bytes | None = None) -> None:
+    def __init__(
+        self, authority: LiveAuthority, *, tls: bool = True, client_root: bytes | None = None, socket: str = ""
+    ) -> None:
         self.authority = authority
         self.peer = authority.issue("peer0", "peer", extension=host_names("localhost", "127.0.0.1"))
         self.tls = tls
         self.client_root = client_root
+        self.socket = socket
         self.port = 0
         self.requests: dict[str, list[bytes]] = defaultdict(list)
         self.running: dict[str, int] = defaultdict(int)
@@ -223,7 +230,7 @@ class FakeGateway:
                 grpc.method_handlers_generic_handler("protos.Deliver", deliver),
             )
         )
-        address = f"127.0.0.1:{self.port}"
+        address = self.socket or f"127.0.0.1:{self.port}"
         if self.tls:
             credentials = grpc.ssl_server_credentials(
                 [(key_pem(self.peer), pem(self.peer.certificate))], self.client_root, self.client_root is not None
@@ -313,6 +320,8 @@ class FakeGateway:
             script = self._scripts[method]
             stream: Stream = script.popleft() if script else Stream(hold=True)
             for message in stream.messages:
+                yield message
+            while stream.more is not None and (message := await stream.more.get()) is not None:
                 yield message
             if stream.hold:
                 await asyncio.Event().wait()

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Final
+from weakref import WeakValueDictionary
 
 from fabric_protos.peer import events_pb2
 from google.protobuf.message import DecodeError
@@ -71,7 +72,8 @@ class CommitFeed:
         self._connection = connection
         self._identity = identity
         self._channel_id = channel_id
-        self._waiting: dict[str, Notice] = {}
+        # Weak: a transaction that nobody can wait for any more is not listened for.
+        self._waiting: WeakValueDictionary[str, Notice] = WeakValueDictionary()
         self._task: asyncio.Task[None] | None = None
         self._live = False
         self._ended = False
@@ -122,8 +124,9 @@ class CommitFeed:
             self._live = False
             self._task = None
             self._not_before = max(self._not_before, time.monotonic() + pause_s)
-            waiting, self._waiting = self._waiting, {}
-            for notice in waiting.values():
+            waiting = list(self._waiting.values())
+            self._waiting.clear()
+            for notice in waiting:
                 if not notice.future.done():
                     notice.future.set_result(None)
 

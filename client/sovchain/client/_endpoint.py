@@ -185,12 +185,13 @@ class Endpoint:
     def _silent(self, started: float) -> CallFailed:
         return self._failed("UNAVAILABLE", "the gateway does not answer any more", started)
 
-    def open_stream(self, path: str, *, unary_request: bool) -> Any:
-        """The multicallable of a stream with serialised messages."""
+    def open_stream(self, path: str) -> Any:
+        """The multicallable of a stream with one request, and serialised messages."""
         stub = self._streams.get(path)
         if stub is None:
-            make = self.channel.unary_stream if unary_request else self.channel.stream_stream
-            stub = self._streams[path] = make(path, request_serializer=_identity, response_deserializer=_identity)
+            stub = self._streams[path] = self.channel.unary_stream(
+                path, request_serializer=_identity, response_deserializer=_identity
+            )
         return stub
 
     async def stream_begins(self, *, slot: bool, timeout_s: float) -> None:

@@ -52,14 +52,9 @@ class StreamCall:
         except CallFailed as failed:
             raise StreamBroken(failed.failure) from None
         self._began = True
-        if self._of_gateway:
-            self._call = self.endpoint.open_stream(self._path, unary_request=True)(request)
-            return
-        self._call = self.endpoint.open_stream(self._path, unary_request=False)()
-        try:
-            await self._call.write(request)
-        except (grpc.aio.AioRpcError, asyncio.CancelledError, asyncio.InvalidStateError) as error:
-            raise self._broken(error) from None
+        # Deliver would take further requests on the same stream, which nobody needs: this side ends with the first. (A
+        # stream that stays open on both sides also waits for ever in `write` when grpc.aio loses its connection there.)
+        self._call = self.endpoint.open_stream(self._path)(request)
 
     async def read(self) -> bytes:
         """The next message. Raises StreamBroken, GatewayClosed."""
