@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from sovchain.network.errors import RuntimeUnavailable
+from sovchain.network.genesis import HOST
 
 if TYPE_CHECKING:
     from sovchain.network.material import Material
-    from sovchain.network.topology import Topology
+    from sovchain.network.topology import Node, Organization, Topology
 
 RUNTIMES: Final = ("embedded", "native", "docker")
 """Names of the runtimes that are available."""
@@ -52,12 +53,51 @@ class Site:
         topology: what it consists of.
         ports: port of each service on this machine's loopback address, where clients and administrators reach it.
         endpoints: where nodes reach each other, by host name: what stands in the channels' configuration.
+        operator: whose nodes run here, with those of the ordering organisations that it operates; empty: everyone's.
     """
 
     directory: Path
     topology: Topology
     ports: Mapping[str, int]
     endpoints: Mapping[str, Endpoint]
+    operator: str = ""
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        """The nodes that run here, peers first."""
+        return own_part(self.topology, self.operator).nodes
+
+    @property
+    def organizations(self) -> Sequence[Organization]:
+        """The organisations with a peer here."""
+        return own_part(self.topology, self.operator).organizations
+
+    @property
+    def channels(self) -> Sequence[str]:
+        """The channels that nodes here have a part in, in the topology's order."""
+        names = [channel.name for channel in self.topology.channels]
+        return [name for name in names if not self.operator or self.operator in self.topology.operators(name)]
+
+    def reached_at(self, host: str) -> Endpoint:
+        """Where clients and administrators on this machine reach a node.
+
+        Its port on the loopback address where the whole network is here; else the node may be elsewhere.
+        """
+        return self.endpoints[host] if self.operator else (HOST, self.ports[host])
+
+
+def own_part(topology: Topology, operator: str) -> Topology:
+    """What an operator runs of a topology, whose channels still name all members; with no name all of it."""
+    if not operator:
+        return topology
+    return topology.model_copy(
+        update={
+            "organizations": tuple(part for part in topology.organizations if part.name == operator),
+            "ordering_organizations": tuple(
+                part for part in topology.ordering_organizations if part.operator == operator
+            ),
+        }
+    )
 
 
 class Faults(Protocol):

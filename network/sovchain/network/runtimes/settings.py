@@ -41,6 +41,7 @@ class NodePlace:
         msp, tls: folders of its MSP and of its TLS certificate, key and root.
         data: folder of what it keeps.
         metrics_roots: files with the roots of those who may read its metrics, besides its own organisation.
+        main_listen: address that it binds for its main service, which other hosts use; empty: `listen`.
     """
 
     host: str
@@ -52,6 +53,7 @@ class NodePlace:
     tls: str
     data: str
     metrics_roots: Sequence[str] = ()
+    main_listen: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def orderer_settings(msp_id: str, place: NodePlace) -> Settings:
     server = {"Enabled": True, "Certificate": certificate, "PrivateKey": key}
     return {
         "General": {
-            "ListenAddress": place.listen,
+            "ListenAddress": place.main_listen or place.listen,
             "ListenPort": place.port,
             "LocalMSPID": msp_id,
             "LocalMSPDir": place.msp,
@@ -129,7 +131,7 @@ def peer_settings(
             "id": name,
             "networkId": topology.name,
             "address": address,
-            "listenAddress": f"{place.listen}:{place.port}",
+            "listenAddress": f"{place.main_listen or place.listen}:{place.port}",
             "chaincodeAddress": f"{place.host}:{place.second_port}",
             "chaincodeListenAddress": f"{place.listen}:{place.second_port}",
             "localMspId": msp_id,
