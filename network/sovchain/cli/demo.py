@@ -148,7 +148,7 @@ async def demo(
     directory: Annotated[
         Path | None, typer.Option("--dir", help="Keep the network there; without it nothing stays.")
     ] = None,
-    runtime: Annotated[str, typer.Option(help="What the network runs on: embedded or native.")] = "embedded",
+    runtime: Annotated[str, typer.Option(help="What the network runs on: embedded, native or docker.")] = "embedded",
     fabric_version: Annotated[FabricVersion, typer.Option(help="Version of Fabric.")] = FabricVersion.V3_1,
     json_output: Json = False,
 ) -> int:

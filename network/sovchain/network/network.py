@@ -68,8 +68,8 @@ class Network:
         Args:
             topology: a topology, the path of a YAML file, or None for the one stored in `directory` or else the
                 default.
-            runtime: "embedded", or "native" for Fabric's own programs on this machine; None for the one stored in
-                `directory` or else the embedded one.
+            runtime: "embedded", "native" for Fabric's own programs on this machine, or "docker" for containers of its
+                official images; None for the one stored in `directory` or else the embedded one.
             directory: where the network lives (created, mode 0700). None: a temporary one, removed at the end.
             progress: called after each step.
 
@@ -80,6 +80,7 @@ class Network:
             AlreadyUp: a process runs the network in the directory.
             PortInUse, NoFreePorts: a port is taken.
             ProgramsMissing, NotEnoughSpace, NodeFailed: Fabric's programs cannot be found, or do not start.
+            EngineUnavailable, ImagesMissing, EngineFailed: Docker cannot be used, lacks an image, or refuses.
             ChaincodeFailed: a chaincode does not start.
             LifecycleError: a chaincode could not be deployed.
         """
