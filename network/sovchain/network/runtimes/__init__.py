@@ -3,6 +3,9 @@
 General layout:
     embedded.py    the embedded ledger in this process, chaincode in two child processes
     native.py      real `peer` and `orderer` programs, a chaincode process for each organisation
+    docker.py      the official images, a chaincode container for each organisation; with it:
+                   docker_services (the containers), docker_images, docker_code (contracts that are in no image),
+                   docker_monitoring, docker_engine (the programs docker and docker-compose), docker_logs, compose
     programs.py    finding those programs
     settings.py    what the programs are configured with
     joining.py     nodes of real Fabric: asked until they answer, joined to their channels
@@ -30,13 +33,8 @@ if TYPE_CHECKING:
     from sovchain.network.material import Material
     from sovchain.network.topology import Node, Organization, Topology
 
-RUNTIMES: Final = ("embedded", "native")
+RUNTIMES: Final = ("embedded", "native", "docker")
 """Names of the runtimes that are available."""
-
-_KNOWN_ELSEWHERE: Final = {
-    "docker": "this version of sovchain does not start containers",
-}
-
 
 Packages: TypeAlias = Mapping[str, Mapping[str, bytes]]
 """For each organisation, by its name: the package of each of its chaincodes, by the chaincode's name."""
@@ -175,7 +173,11 @@ def create_runtime(name: str) -> Runtime:
         from sovchain.network.runtimes.native import NativeRuntime
 
         return NativeRuntime()
-    raise RuntimeUnavailable(name, _KNOWN_ELSEWHERE.get(name, "there is no such runtime"), RUNTIMES)
+    if name == "docker":
+        from sovchain.network.runtimes.docker import DockerRuntime
+
+        return DockerRuntime()
+    raise RuntimeUnavailable(name, "there is no such runtime", RUNTIMES)
 
 
 __all__ = ["RUNTIMES", "Faults", "Packages", "Runtime", "Site", "create_runtime"]
