@@ -171,7 +171,7 @@ def test_five_operators_with_nobody_else_s_keys_run_the_first_transactions(
     assert issued["block"] > 0
     # The carrier's own peer has it, at another host.
     read = carrier.until("evaluate", "logistics", "Waybills:read", WAYBILL["number"])
-    assert read["custodian"] == "LogisticsMSP"
+    assert read["result"]["custodian"] == "LogisticsMSP"
 
     # Law and sharing, every vote and every step given where its key is.
     for proposal in (("registry", "admit", EXAMPLES / "registry/finance.yaml"), ("law", "enact", LAW)):
