@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from sovchain.network import material_enrolment
 from sovchain.network.configuration import ChannelConfiguration, Configured
 from sovchain.network.errors import NotUp, UnknownName
 from sovchain.network.instance import Status
-from sovchain.network.material import Material, OrganizationMaterial
+from sovchain.network.material import AUTHORITIES, Material, OrganizationMaterial
 from sovchain.network.material_revocation import Revoked, is_revoked, put_revocation_lists, revoke
 from sovchain.network.nodes import Administrator, OrderingNodes, Peer
 from sovchain.network.runtimes.access import node_address, site_of
@@ -27,7 +27,7 @@ class IdentitySeen:
     Attributes:
         organization: whose it is.
         name: host name of a node, name of a user.
-        role: client, admin, peer or orderer.
+        role: client, admin, peer or orderer; root for the two roots, `ca` and `tlsca`.
         ends_at: when the first of its certificates ends (UTC).
         revoked: whether its enrolment certificate is revoked.
         issuer: "generated" or "fabric-ca".
@@ -69,19 +69,7 @@ class Identities:
     def known(self, organization: str | None = None) -> Sequence[IdentitySeen]:
         """Return all nodes and users, or those of one organisation. Raises UnknownName, InstanceDamaged."""
         parts = [self.organization(organization)] if organization else self._material.organizations.values()
-        return [
-            IdentitySeen(
-                part.organization.name,
-                holder.enrollment_id,
-                holder.role,
-                part.ends(holder),
-                is_revoked(part, holder),
-                part.organization.certificate_authority,
-            )
-            for part in parts
-            if part.has_keys
-            for holder in part.holders
-        ]
+        return [seen for part in parts if part.has_keys for seen in _seen(part)]
 
     async def renew(self, organization: str, name: str) -> str:
         """Renew the certificates of a node or user, keeping its keys; return the name on them.
@@ -135,6 +123,14 @@ class Identities:
         stack.push_async_callback(orderers.close)
         configuration = ChannelConfiguration(channel, peers, orderers, [_administrator(part)])
         return await configuration.change(lambda root: put_revocation_lists(root, part))
+
+
+def _seen(part: OrganizationMaterial) -> Iterator[IdentitySeen]:
+    name, issuer = part.organization.name, part.organization.certificate_authority
+    for kind in AUTHORITIES:
+        yield IdentitySeen(name, kind, "root", part.authority_certificate(kind).not_valid_after_utc, False, issuer)
+    for holder in part.holders:
+        yield IdentitySeen(name, holder.enrollment_id, holder.role, part.ends(holder), is_revoked(part, holder), issuer)
 
 
 def _administrator(part: OrganizationMaterial) -> Administrator:
