@@ -7,6 +7,7 @@ import typer
 from sovchain.cli.audit_commands import audit
 from sovchain.cli.bundle_commands import assemble, bundle, define
 from sovchain.cli.demo import demo
+from sovchain.cli.identity_commands import export, identity
 from sovchain.cli.law_commands import law, registry
 from sovchain.cli.logs_command import logs
 from sovchain.cli.network_commands import down, network, up
@@ -36,10 +37,12 @@ network.command()(status)
 network.command()(define)
 network.command()(bundle)
 network.command()(assemble)
+network.command()(export)
 network.command()(logs)
 network.command()(snapshot)
 network.command()(join)
 app.add_typer(network, name="network")
+app.add_typer(identity, name="identity")
 app.add_typer(law, name="law")
 app.add_typer(registry, name="registry")
 app.add_typer(audit, name="audit")
