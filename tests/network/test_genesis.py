@@ -11,7 +11,7 @@ from fabric_protos.orderer import configuration_pb2 as orderer_configuration_pb2
 from fabric_protos.orderer.smartbft import configuration_pb2 as smartbft_pb2
 
 from sovchain.network import default_topology
-from sovchain.network.genesis import genesis_blocks
+from sovchain.network.genesis import genesis_blocks, loopback_endpoints
 from sovchain.network.material import Material
 from sovchain.network.ports import allocate, service_names
 from sovchain.network.topology import Topology
@@ -63,7 +63,9 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
 def blocks(
     material: Material, ports: dict[str, int], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, common_pb2.Block]:
-    made = genesis_blocks(TOPOLOGY, material, ports, tmp_path_factory.mktemp("channels"), NOW)
+    made = genesis_blocks(
+        TOPOLOGY, material, loopback_endpoints(TOPOLOGY, ports), tmp_path_factory.mktemp("channels"), NOW
+    )
     return {name: common_pb2.Block.FromString(content) for name, content in made.items()}
 
 
@@ -141,11 +143,11 @@ def test_the_channel_knows_the_identities_of_its_members_and_no_others(
 
 
 def test_a_stored_block_is_used_again(material: Material, ports: dict[str, int], tmp_path: Path) -> None:
-    first = genesis_blocks(TOPOLOGY, material, ports, tmp_path, NOW)
-    assert genesis_blocks(TOPOLOGY, material, ports, tmp_path, datetime.now(UTC)) == first
+    first = genesis_blocks(TOPOLOGY, material, loopback_endpoints(TOPOLOGY, ports), tmp_path, NOW)
+    assert genesis_blocks(TOPOLOGY, material, loopback_endpoints(TOPOLOGY, ports), tmp_path, datetime.now(UTC)) == first
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.block" for name in CHANNELS}
     (tmp_path / "finance.block").unlink()
-    again = genesis_blocks(TOPOLOGY, material, ports, tmp_path, NOW)
+    again = genesis_blocks(TOPOLOGY, material, loopback_endpoints(TOPOLOGY, ports), tmp_path, NOW)
     assert again["finance"] != first["finance"]
     assert again["logistics"] == first["logistics"]
 
@@ -157,7 +159,9 @@ def test_a_bft_block_names_its_nodes_and_asks_for_a_quorum_of_them(tmp_path: Pat
     network = Topology.model_validate(document)
     material = Material.create(network, tmp_path / "organizations", NOW)
     ports = allocate(service_names(network), 20000, {})
-    block = common_pb2.Block.FromString(genesis_blocks(network, material, ports, tmp_path / "channels", NOW)["finance"])
+    block = common_pb2.Block.FromString(
+        genesis_blocks(network, material, loopback_endpoints(network, ports), tmp_path / "channels", NOW)["finance"]
+    )
     orderer = ChannelBundle.from_block(block).config.channel_group.groups["Orderer"]
     kind = orderer_configuration_pb2.ConsensusType.FromString(orderer.values["ConsensusType"].value)
     options = smartbft_pb2.Options.FromString(kind.metadata)

@@ -18,7 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from orderers import Orderer, start_orderer
 
 from sovchain.network.checks import check
-from sovchain.network.genesis import genesis_blocks
+from sovchain.network.genesis import genesis_blocks, loopback_endpoints
 from sovchain.network.material import Material
 from sovchain.network.nodes import Administrator, NodeAddress, OrderingNodes
 from sovchain.network.ports import allocate, service_names
@@ -144,7 +144,7 @@ async def test_ordering_nodes_join_agree_on_a_leader_and_sign_blocks(
     now = datetime.now(UTC)
     material = Material.create(network, tmp_path / "organizations", now)
     ports = allocate(service_names(network), None, {})
-    block = genesis_blocks(network, material, ports, tmp_path / "channels", now)[CHANNEL]
+    block = genesis_blocks(network, material, loopback_endpoints(network, ports), tmp_path / "channels", now)[CHANNEL]
     with cluster(program, network, material, ports, tmp_path / "nodes") as running:
         assert len(running) == (4 if consensus == "bft" else 3)
         for orderer in running:

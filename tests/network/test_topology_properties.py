@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sovchain.network.checks import problems
-from sovchain.network.genesis import genesis_blocks
+from sovchain.network.genesis import genesis_blocks, loopback_endpoints
 from sovchain.network.material import Material
 from sovchain.network.ports import allocate, service_names
 from sovchain.network.topology import Topology
@@ -98,7 +98,7 @@ def test_a_topology_that_passes_yields_blocks_that_the_reader_accepts(topology: 
         material = Material.create(topology, Path(folder) / "organizations", NOW)
         ports = allocate(service_names(topology), 20_000, {}, topology.ports.fixed)
         assert len(set(ports.values())) == len(ports)
-        blocks = genesis_blocks(topology, material, ports, Path(folder) / "channels", NOW)
+        blocks = genesis_blocks(topology, material, loopback_endpoints(topology, ports), Path(folder) / "channels", NOW)
     assert list(blocks) == [channel.name for channel in topology.channels]
     for name, content in blocks.items():
         bundle = ChannelBundle.from_block(common_pb2.Block.FromString(content))

@@ -101,7 +101,7 @@ class ChannelBundle:
         msps: dict[str, Msp] = {}
         for group in (orderer, application):
             for name in sorted(group.groups):
-                fabric = _fabric_msp(group.groups[name], name)
+                fabric = organization_msp(group.groups[name], name)
                 msps[fabric.name] = Msp.from_config(fabric, ed25519=ed25519)
         self.msps = MspManager(msps.values())
         self.policies = PolicyManager(self._policies(root, "/Channel"))
@@ -166,7 +166,8 @@ class ChannelBundle:
         return found
 
 
-def _fabric_msp(group: configtx_pb2.ConfigGroup, name: str) -> msp_config_pb2.FabricMSPConfig:
+def organization_msp(group: configtx_pb2.ConfigGroup, name: str) -> msp_config_pb2.FabricMSPConfig:
+    """Return the MSP in an organisation's group. Raises ConfigError if there is none, DecodeError if it cannot be read."""
     value = _value(group, "MSP", msp_config_pb2.MSPConfig)
     if value.type != 0 or not value.config:
         raise ConfigError(f"organisation {name} has no X.509 MSP")
@@ -174,7 +175,7 @@ def _fabric_msp(group: configtx_pb2.ConfigGroup, name: str) -> msp_config_pb2.Fa
 
 
 def _msp_ids(group: configtx_pb2.ConfigGroup) -> tuple[str, ...]:
-    return tuple(sorted(_fabric_msp(group.groups[name], name).name for name in group.groups))
+    return tuple(sorted(organization_msp(group.groups[name], name).name for name in group.groups))
 
 
 def _value(group: configtx_pb2.ConfigGroup, key: str, kind: type[M]) -> M:

@@ -221,6 +221,10 @@ class PolicyManager:
         """The policy at an absolute path such as `/Channel/Application/Writers`; a missing one rejects everything, as in Fabric."""
         return self._policies.get(path) or _Rejecting(path)
 
+    def find(self, path: str) -> Policy | None:
+        """The policy at an absolute path, None for a missing one."""
+        return self._policies.get(path)
+
     @property
     def paths(self) -> tuple[str, ...]:
         """The paths of all policies, sorted."""

@@ -1,4 +1,4 @@
-"""`sovchain up`, `down` and `status`."""
+"""`sovchain up` and `down`, and the group `sovchain network` of those who operate a network."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ import typer
 from sovchain.cli import problems
 from sovchain.cli.app import DEFAULT_DIRECTORY, Directory, Json, command, flush, report
 from sovchain.cli.output import Output
+
+network = typer.Typer(help="Operate a network: how it is, what its nodes say.", no_args_is_help=True)
 
 START_TIMEOUT_S = 120
 """How long `--detach` waits for the network in the background to be up."""
@@ -160,37 +162,3 @@ async def down(directory: Directory = DEFAULT_DIRECTORY, json_output: Json = Fal
     Output(as_json=json_output).result(
         {"directory": str(directory), "pid": pid, "state": "down"}, f"down: process {pid} has ended"
     )
-
-
-@command
-async def status(directory: Directory = DEFAULT_DIRECTORY, json_output: Json = False) -> int | None:
-    """Say whether a network runs in a directory, and how high its channels are. Exit code 3 when it does not run."""
-    from sovchain.network import Network
-
-    out = Output(as_json=json_output)
-    found = Network.status(directory)
-    data: dict[str, Any] = {
-        "directory": str(found.directory),
-        "state": found.state,
-        "pid": found.pid,
-        "started_at": found.started_at,
-        "runtime": found.runtime,
-        "channels": {},
-    }
-    if found.state != "up":
-        out.result(data, f"{found.state}: {found.directory}")
-        return problems.EXIT_NETWORK
-    rows = []
-    async with Network.attach(directory) as network:
-        for name in network.channels:
-            channel = network.topology.channel(name)
-            async with network.connect(channel.members[0]) as gateway:
-                info = await gateway.network(name).chain_info()
-            data["channels"][name] = {
-                "height": info.height,
-                "head": info.current_block_hash.hex(),
-                "members": list(channel.members),
-            }
-            rows.append((name, info.height, info.current_block_hash.hex()[:16], ", ".join(channel.members)))
-    out.table(data, f"up: {found.directory} (process {found.pid})", ("channel", "height", "head", "members"), rows)
-    return None

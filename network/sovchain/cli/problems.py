@@ -7,7 +7,7 @@ Exit codes of the `sovchain` command:
     2  the command line or an input file cannot be used
     3  the network is not up, already up, or cannot be reached
     4  the law denied the request; the denial and its receipt are committed
-    5  an audit found something
+    5  an audit, or a look at the network's state, found something
     6  the outcome is unknown: the transaction may or may not be committed
     70 an error of sovchain itself
     130 interrupted
@@ -102,6 +102,7 @@ def _sovereign_problem(error: Any) -> Problem:
 
 def _client_problem(error: Any) -> Problem:
     from sovchain.client import errors as client
+    from sovchain.client.ca.errors import CaError, CaRefused
 
     fields = (
         "transaction_id",
@@ -117,6 +118,9 @@ def _client_problem(error: Any) -> Problem:
     )
     details = {name: value for name in fields if (value := getattr(error, name, None)) not in (None, "", 0)}
     match error:
+        case CaError():
+            code = EXIT_REFUSED if isinstance(error, CaRefused) else EXIT_NETWORK
+            return Problem(error.what, error.why, error.remedy, code, details)
         case client.OutcomeUnknown():
             return Problem(
                 f"the outcome of transaction {error.transaction_id} is unknown",

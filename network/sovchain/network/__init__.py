@@ -15,7 +15,10 @@ General layout:
     ports.py         free ports
     logs.py          the network's own log
     startup.py       the steps of bringing a network up
+    nodelogs.py      reading the logs of all nodes as one
+    snapshots.py     snapshots of a channel's state: taken, compared, joined from
     network.py       `Network`: up, attach, connect, deploy, down
+    observe.py       looking at nodes, channels, chaincodes and certificates; `observation.py` holds what was seen
     participation.py an ordering node's administration of its channels
     runtimes/        what a network runs on: the embedded ledger, real Fabric programs
 """
@@ -26,6 +29,9 @@ from sovchain.network.errors import (
     AlreadyUp,
     ChaincodeFailed,
     DirectoryRefused,
+    EngineFailed,
+    EngineUnavailable,
+    ImagesMissing,
     InstanceDamaged,
     InstanceError,
     LifecycleError,
@@ -37,6 +43,7 @@ from sovchain.network.errors import (
     PortInUse,
     ProgramsMissing,
     RuntimeUnavailable,
+    SnapshotFailed,
     TopologyChanged,
     TopologyError,
     UnknownName,
@@ -44,6 +51,7 @@ from sovchain.network.errors import (
 )
 from sovchain.network.instance import Status
 from sovchain.network.network import Network
+from sovchain.network.observation import Observation
 from sovchain.network.startup import Progress
 from sovchain.network.topology import Topology, default_topology
 from sovchain.network.topologyfile import load_topology, parse_topology
@@ -52,6 +60,9 @@ __all__ = [
     "AlreadyUp",
     "ChaincodeFailed",
     "DirectoryRefused",
+    "EngineFailed",
+    "EngineUnavailable",
+    "ImagesMissing",
     "InstanceDamaged",
     "InstanceError",
     "LifecycleError",
@@ -61,10 +72,12 @@ __all__ = [
     "NodeFailed",
     "NotEnoughSpace",
     "NotUp",
+    "Observation",
     "PortInUse",
     "ProgramsMissing",
     "Progress",
     "RuntimeUnavailable",
+    "SnapshotFailed",
     "Status",
     "Topology",
     "TopologyChanged",

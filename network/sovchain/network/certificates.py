@@ -17,6 +17,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sovchain.protocol.crypto import low_s_certificate
@@ -24,6 +25,8 @@ from sovchain.protocol.crypto import low_s_certificate
 ATTRIBUTES_OID: Final = x509.ObjectIdentifier("1.2.3.4.5.6.7.8.1")
 """The extension that carries attributes (`lib/attrmgr/attrmgr.go` in Fabric CA)."""
 
+_HALF_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551 // 2
+"""Half of the order of P-256."""
 _BACKDATED: Final = timedelta(minutes=5)
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1")
 """What a client that reaches a published port on its own machine compares the server's certificate with."""
@@ -80,7 +83,10 @@ class CertificateAuthority:
     def from_credential(cls, credential: Credential) -> CertificateAuthority:
         """Read a root back. Raises ValueError when certificate or key is not what `create` makes."""
         key = _load_key(credential.private_key_pem)
-        return cls(x509.load_pem_x509_certificate(credential.certificate_pem), key)
+        certificate = x509.load_pem_x509_certificate(credential.certificate_pem)
+        if certificate.public_key() != key.public_key():
+            raise ValueError("the key does not belong to the certificate")
+        return cls(certificate, key)
 
     @property
     def credential(self) -> Credential:
@@ -151,6 +157,23 @@ class CertificateAuthority:
             builder = builder.add_extension(alternatives, critical=False)
         return _credential(_signed(builder, self._key), key)
 
+    def revocation_list(self, revoked: Mapping[int, datetime], validity: Validity, *, number: int) -> bytes:
+        """Sign a list of revoked certificates, PEM: their serial numbers, and when each was revoked (UTC).
+
+        Peers compare the list's authority key identifier with the root's subject key identifier
+        (`validateCertAgainstChain` in msp/mspimplvalidate.go). `number` grows with each list.
+        """
+        builder = x509.CertificateRevocationListBuilder(
+            issuer_name=self._certificate.subject, last_update=validity.not_before, next_update=validity.not_after
+        )
+        for serial, moment in sorted(revoked.items()):
+            builder = builder.add_revoked_certificate(
+                x509.RevokedCertificateBuilder(serial, moment.replace(microsecond=0)).build()
+            )
+        builder = builder.add_extension(self._authority_key_identifier, critical=False)
+        builder = builder.add_extension(x509.CRLNumber(number), critical=False)
+        return _low_s_list(builder, self._key)
+
     def _leaf(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, validity: Validity) -> x509.CertificateBuilder:
         root = self._certificate
         within = Validity(
@@ -176,6 +199,15 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         return x509.DNSName(name)
+
+
+def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Host names and addresses that a TLS certificate is for."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(str(name.value) for name in found if isinstance(name, x509.DNSName | x509.IPAddress))
 
 
 def _key_usage(*, key_encipherment: bool = False, signs_certificates: bool = False) -> x509.KeyUsage:
@@ -213,6 +245,14 @@ def _builder(
 
 def _signed(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     return low_s_certificate(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER))
+
+
+def _low_s_list(builder: x509.CertificateRevocationListBuilder, key: ec.EllipticCurvePrivateKey) -> bytes:
+    # The library has no way to put another signature on a list, and every second one has a low S.
+    while True:
+        signed = builder.sign(key, hashes.SHA256())
+        if decode_dss_signature(signed.signature)[1] <= _HALF_ORDER:
+            return signed.public_bytes(serialization.Encoding.PEM)
 
 
 def _credential(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Credential:

@@ -23,18 +23,23 @@ from sovchain.protocol.channelconfig import (
 )
 
 HOST = "localhost"
-"""Host under which the nodes of a network on one machine name each other; every node's certificate has it."""
+"""Host under which nodes on this machine are reached from it; every node's certificate has it."""
+
+
+def loopback_endpoints(topology: Topology, ports: Mapping[str, int]) -> dict[str, tuple[str, int]]:
+    """Where the nodes of a network reach each other when all of them run on this machine, by host name."""
+    return {node.host: (HOST, ports[node.host]) for node in topology.nodes}
 
 
 def genesis_blocks(
-    topology: Topology, material: Material, ports: Mapping[str, int], folder: Path, now: datetime
+    topology: Topology, material: Material, endpoints: Mapping[str, tuple[str, int]], folder: Path, now: datetime
 ) -> dict[str, bytes]:
     """Return the first block of each channel, in the topology's order; make and store those that are not there.
 
     Two runs give different bytes, and different bytes are different channels; so a stored block is never made again.
 
     Args:
-        ports: port of each node by its host name.
+        endpoints: host and port under which the other nodes reach each node, by its host name.
         folder: where the blocks are stored, as `<channel>.block`.
         now: time stamp of new blocks (UTC).
 
@@ -45,19 +50,19 @@ def genesis_blocks(
     make_folder(folder)
     return {
         channel.name: _stored(folder / f"{channel.name}.block")
-        or _make(channel_definition(topology, material, ports, channel.name), folder, now)
+        or _make(channel_definition(topology, material, endpoints, channel.name), folder, now)
         for channel in topology.channels
     }
 
 
 def channel_definition(
-    topology: Topology, material: Material, ports: Mapping[str, int], channel: str
+    topology: Topology, material: Material, endpoints: Mapping[str, tuple[str, int]], channel: str
 ) -> ChannelDefinition:
     """Describe a channel for `protocol.channelconfig`. Raises UnknownName, InstanceDamaged."""
     spec = topology.channel(channel)
     members, orderers = topology.members(channel), topology.orderers(channel)
     anchors = topology.anchor_peers(channel)
-    nodes = [node for orderer in orderers for node in material.organization(orderer.name).nodes()]
+    nodes = [node for orderer in orderers for node in material.organization(orderer.name).public_nodes()]
     capabilities = topology.capabilities(channel)
     return ChannelDefinition(
         channel_id=channel,
@@ -65,7 +70,7 @@ def channel_definition(
             OrganizationDefinition(
                 msp_id=member.msp_id,
                 msp_config=material.organization(member.name).msp_config,
-                anchor_peers=[(HOST, ports[host]) for host in anchors[member.name]],
+                anchor_peers=[endpoints[host] for host in anchors[member.name]],
             )
             for member in members
         ],
@@ -73,14 +78,15 @@ def channel_definition(
             OrganizationDefinition(
                 msp_id=orderer.msp_id,
                 msp_config=material.organization(orderer.name).msp_config,
-                orderer_endpoints=[f"{HOST}:{ports[node.host]}" for node in orderer.all_nodes],
+                orderer_endpoints=[
+                    f"{host}:{port}" for host, port in (endpoints[node.host] for node in orderer.all_nodes)
+                ],
             )
             for orderer in orderers
         ],
         consenters=[
             Consenter(
-                HOST,
-                ports[node.host],
+                *endpoints[node.host],
                 node.tls_certificate_pem,
                 node.tls_certificate_pem,
                 node.msp_id,

@@ -26,7 +26,7 @@ from sovchain.network.files import clean, make_folder, write_file, write_tree
 from sovchain.network.logs import open_log
 from sovchain.network.ports import ADDRESS
 from sovchain.network.runtimes.processes import STOP_TIMEOUT_S, Supervised, last_line
-from sovchain.network.topology import ChaincodeSpec, Topology
+from sovchain.network.topology import ChaincodeSpec, Organization, Topology
 from sovchain.protocol.packages import build_ccaas_package, package_id
 
 INSTANCES: Final = ("A", "B")
@@ -44,6 +44,20 @@ _log = structlog.get_logger("sovchain.network.chaincodes")
 def service_name(chaincode: str, instance: str) -> str:
     """Name under which the port of a chaincode's instance is kept."""
     return f"chaincode {chaincode}, instance {instance}"
+
+
+def chaincode_service(organization: str, chaincode: str) -> str:
+    """Name of the port on which an organisation's own process serves a chaincode."""
+    return f"chaincode {chaincode} of {organization}"
+
+
+def chaincodes_of(topology: Topology, organization: Organization) -> list[ChaincodeSpec]:
+    """The chaincodes on the channels of an organisation."""
+    return [
+        spec
+        for spec in topology.chaincodes
+        if any(organization.name in topology.channel(channel).members for channel in spec.channels)
+    ]
 
 
 @dataclass(frozen=True)
@@ -68,12 +82,15 @@ class ChaincodeTls:
         return self.folder / "client.crt", self.folder / "client.key"
 
     @classmethod
-    def create(cls, folder: Path, now: datetime) -> ChaincodeTls:
-        """Make the files, or return those that are there. The root's key is not kept: it signs nothing more."""
+    def create(cls, folder: Path, now: datetime, names: Sequence[str] = LOOPBACK_NAMES) -> ChaincodeTls:
+        """Make the files, or return those that are there. The root's key is not kept: it signs nothing more.
+
+        `names` are the hosts under which peers reach the instances.
+        """
         if not folder.exists():
             validity = Validity.starting(now, days=_VALID_DAYS)
             authority = CertificateAuthority.create("chaincode-ca", "chaincode", "", validity)
-            server = authority.tls("chaincode", "", validity, names=LOOPBACK_NAMES)
+            server = authority.tls("chaincode", "", validity, names=names)
             client = authority.tls("peer", "", validity)
             write_tree(
                 folder,

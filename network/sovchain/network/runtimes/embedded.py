@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from sovchain.ledger.node import AddressInUseError, EmbeddedLedger, NodeSpec
 from sovchain.network.errors import PortInUse, RuntimeUnavailable
+from sovchain.network.genesis import loopback_endpoints
 from sovchain.network.material import Material, OrganizationMaterial
 from sovchain.network.ports import ADDRESS
-from sovchain.network.runtimes import Packages, Site
+from sovchain.network.runtimes import Endpoint, Packages, Site
 from sovchain.network.runtimes.chaincodes import INSTANCES, ChaincodeInstances, service_name
 from sovchain.network.runtimes.processes import end_orphans
 from sovchain.network.topology import Topology
@@ -40,6 +41,10 @@ class EmbeddedRuntime:
             *(service_name(spec.name, instance) for spec in topology.chaincodes for instance in INSTANCES),
         ]
 
+    def endpoints(self, topology: Topology, ports: Mapping[str, int]) -> Mapping[str, Endpoint]:
+        """See `Runtime.endpoints`."""
+        return loopback_endpoints(topology, ports)
+
     async def release(self, site: Site) -> None:
         """See `Runtime.release`."""
         await end_orphans(site.directory)
@@ -49,6 +54,9 @@ class EmbeddedRuntime:
         self._chaincodes = ChaincodeInstances(site.directory, site.topology, site.ports)
         packages = await self._chaincodes.start(datetime.now(UTC))
         return {organization.name: packages for organization in site.topology.organizations}
+
+    async def start_authorities(self, site: Site, material: Material) -> None:
+        """See `Runtime.start_authorities`. Topologies that ask for one are refused."""
 
     async def start(self, site: Site, material: Material, genesis_blocks: Sequence[bytes]) -> None:
         """See `Runtime.start`."""

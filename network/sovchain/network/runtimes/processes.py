@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import structlog
 
@@ -130,6 +131,10 @@ class Supervised:
                     return
         await process.wait()
 
+    def _report_end(self, code: int) -> None:
+        """Put the end of the process into the network's log."""
+        _log.error("process ended", name=self.name, exit_code=code, log=str(self.log_path))
+
     def _ended_early(self, code: int) -> bool:
         """Whether the end of the process is final. By default it is started again."""
         return False
@@ -146,7 +151,7 @@ class Supervised:
                 await _settled(attending)
             if self._stopping:
                 return
-            _log.error("process ended", name=self.name, exit_code=code, log=str(self.log_path))
+            self._report_end(code)
             if self._ended_early(code):
                 return
             pause = _BACK_OFF_FIRST_S if loop.time() - started > _STABLE_S else min(pause * 2, _BACK_OFF_LAST_S)
@@ -186,6 +191,22 @@ def tail(log: Path, size: int = 16 * 1024) -> list[str]:
             return [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     except OSError:
         return []
+
+
+def cause(log: Path) -> str:
+    """Why a node ended: the first line of its last words that is a panic or a fatal error."""
+    for line in tail(log):
+        said = _said(line)
+        if said is not None:
+            return said[:300]
+    return last_line(log)
+
+
+def _said(line: str) -> str | None:
+    with contextlib.suppress(ValueError, AttributeError):
+        document: dict[str, Any] = json.loads(line)
+        return str(document.get("msg", "")) if document.get("level") in ("panic", "fatal") else None
+    return line if line.startswith(("panic:", "fatal error:", "Error:")) else None
 
 
 async def end_orphans(directory: Path, *, timeout_s: float = STOP_TIMEOUT_S) -> None:

@@ -41,14 +41,18 @@ class Programs:
         return str(self.paths[name])
 
 
-async def find_programs(version: str, names: Sequence[str] = ("peer", "orderer")) -> Programs:
+async def find_programs(
+    version: str, names: Sequence[str] = ("peer", "orderer"), *, product: str = "Fabric", any_folder: bool = False
+) -> Programs:
     """Find programs of a version such as 3.1, whose release may be any of 3.1.x.
 
     Looks in `FOLDER_VARIABLE`, along PATH, then in `CACHE`, newest release first. Each program is asked for its version,
-    because a folder's name proves nothing. Raises ProgramsMissing, which says what was found where.
+    because a folder's name proves nothing. With `any_folder` the folders of all releases in `CACHE` are looked in: those
+    of Fabric CA (the `product`) have numbers of their own, and lie with Fabric's. Raises ProgramsMissing, which says what
+    was found where.
     """
     looked: dict[str, str] = {}
-    for place, folder in _places(version, names[0]):
+    for place, folder in _places("" if any_folder else version, names[0]):
         paths = {name: folder / name for name in names}
         absent = [name for name, path in paths.items() if not os.access(path, os.X_OK) or path.is_dir()]
         if absent:
@@ -58,7 +62,7 @@ async def find_programs(version: str, names: Sequence[str] = ("peer", "orderer")
         if all(matches(found, version) for found in versions):
             return Programs(folder, versions[0], paths)
         looked[place] = ", ".join(f"{name} {found}" for name, found in zip(names, versions, strict=True))
-    raise ProgramsMissing(names, version, looked)
+    raise ProgramsMissing(names, version, looked, product=product)
 
 
 def matches(found: str, version: str) -> bool:
@@ -77,7 +81,9 @@ def _places(version: str, name: str) -> Iterator[tuple[str, Path]]:
         yield "PATH", Path("/nonexistent")
     cache = CACHE.expanduser()
     releases = [entry.name for entry in cache.iterdir() if entry.is_dir()] if cache.is_dir() else []
-    fitting = sorted((release for release in releases if matches(release, version)), key=_order, reverse=True)
+    fitting = sorted(
+        (release for release in releases if not version or matches(release, version)), key=_order, reverse=True
+    )
     for release in fitting:
         folder = cache / release / "bin"
         yield str(folder), folder
