@@ -8,26 +8,32 @@ Importing this package opens nothing and does not load gRPC.
 
 from __future__ import annotations
 
+from sovchain.chaincode.access import Requirement, attribute, holder, msp, role, unit
 from sovchain.chaincode.chaincode import Chaincode
 from sovchain.chaincode.context import ClientIdentity, Context
 from sovchain.chaincode.contract import Contract
 from sovchain.chaincode.errors import (
+    AccessError,
     ArgumentError,
     CalledChaincodeError,
     ChaincodeError,
     ContractError,
     DefinitionError,
+    DeterminismError,
     LedgerError,
     NotSupportedError,
+    RecordError,
     ResultError,
     ServiceError,
     StreamError,
     StubUseError,
 )
 from sovchain.chaincode.operation import EncodedCall, Operation, Query, Transaction, Transient, query, transaction
+from sovchain.chaincode.recordtypes import record
 from sovchain.chaincode.stub import Items, KeyModification, KeyValue, Page, Response, Stub
 
 __all__ = [
+    "AccessError",
     "ArgumentError",
     "CalledChaincodeError",
     "Chaincode",
@@ -37,6 +43,7 @@ __all__ = [
     "Contract",
     "ContractError",
     "DefinitionError",
+    "DeterminismError",
     "EncodedCall",
     "Items",
     "KeyModification",
@@ -46,6 +53,8 @@ __all__ = [
     "Operation",
     "Page",
     "Query",
+    "RecordError",
+    "Requirement",
     "Response",
     "ResultError",
     "ServiceError",
@@ -54,6 +63,12 @@ __all__ = [
     "StubUseError",
     "Transaction",
     "Transient",
+    "attribute",
+    "holder",
+    "msp",
     "query",
+    "record",
+    "role",
     "transaction",
+    "unit",
 ]

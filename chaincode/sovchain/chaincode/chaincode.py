@@ -25,6 +25,7 @@ from sovchain.chaincode.errors import (
 from sovchain.chaincode.log import Log, frames
 from sovchain.chaincode.metadata import METADATA_FUNCTION, metadata_json
 from sovchain.chaincode.stub import Response
+from sovchain.chaincode.values import encode_value
 from sovchain.chaincode.workers import Workers
 
 if TYPE_CHECKING:
@@ -47,15 +48,23 @@ class Chaincode:
     """What a chaincode module exposes as `chaincode`.
 
     Args:
-        contracts: the contracts that it serves; a call without a contract's name goes to the first.
+        contracts: the contracts that it serves.
         name: name for logs and metadata; the names of the contracts joined by `+` if not given.
         version: version for metadata.
+        default: name of the contract that a call without a contract's name goes to; the first if not given.
 
     Raises:
-        DefinitionError: no contract, or two of one name.
+        DefinitionError: no contract, two of one name, or no contract of the default's name.
     """
 
-    def __init__(self, contracts: Sequence[Contract], name: str | None = None, *, version: str = "") -> None:
+    def __init__(
+        self,
+        contracts: Sequence[Contract],
+        name: str | None = None,
+        *,
+        version: str = "",
+        default: str | None = None,
+    ) -> None:
         if not contracts:
             raise DefinitionError("a chaincode has at least one contract")
         self.contracts: dict[str, Contract] = {}
@@ -69,7 +78,9 @@ class Chaincode:
             operations.update((operation.name, operation) for operation in type(contract).operations().values())
         self.name = name or "+".join(self.contracts)
         self.version = version
-        self.default = contracts[0].name
+        self.default = default or contracts[0].name
+        if self.default not in self.contracts:
+            raise DefinitionError(f"the chaincode has no contract {self.default} to be its default")
         self._operations = MappingProxyType(operations)
         self._workers = Workers(f"contract {self.name}")
         self._with_transient = frozenset(
@@ -93,10 +104,13 @@ class Chaincode:
         try:
             if stub.args and stub.args[0] == METADATA_FUNCTION:
                 return Response(STATUS_OK, payload=metadata_json(self))
-            operation = self._find(stub.args)
             _check_arguments(stub)
-            if operation.name in self._with_transient:
+            contract, function = self._contract(stub.args)
+            operation = self._operations.get(f"{contract.name}:{function}")
+            if operation is None or operation.name in self._with_transient:
                 _check_transient(stub)
+            if operation is None:
+                return Response(STATUS_OK, payload=await self._run_unknown(stub, contract, function))
             return Response(STATUS_OK, payload=await self._run(stub, operation))
         except ContractError as error:
             return self._refused(stub, operation, error)
@@ -112,23 +126,28 @@ class Chaincode:
         """Give back the threads. The chaincode may be used again."""
         self._workers.close()
 
-    def _find(self, args: Sequence[bytes]) -> Operation[..., Any]:
-        name = args[0].decode("utf-8", "replace") if args else ""
-        contract, colon, _ = name.rpartition(":")
-        found = self._operations.get(name if colon else f"{self.default}:{name}")
-        if found is not None:
-            return found
-        listed = [key for key in self._operations if key.startswith(f"{contract}:")] or list(self._operations)
-        raise ContractError(E_FUNCTION, f"the chaincode has no such function; it has {', '.join(listed)}")
+    def _contract(self, args: Sequence[bytes]) -> tuple[Contract, str]:
+        """The contract that a call is for, and the function in it. Raises ContractError E_FUNCTION."""
+        name, colon, function = (args[0].decode("utf-8", "replace") if args else "").rpartition(":")
+        found = self.contracts.get(name if colon else self.default)
+        if found is None:
+            raise ContractError(E_FUNCTION, f"the chaincode has no such contract; it has {', '.join(self.contracts)}")
+        return found, function
+
+    async def _run_unknown(self, stub: Stub, contract: Contract, function: str) -> bytes:
+        result = await contract.unknown(Context(stub), function, stub.args[1:])
+        return b"" if result is None else _bounded(encode_value(result))
 
     async def _run(self, stub: Stub, operation: Operation[..., Any]) -> bytes:
+        stub.read_only = operation.readonly
+        context = Context(stub)
+        if operation.requires is not None:
+            operation.requires.check(context.identity, operation.name)
         # The transient map is inside the proposal, which is not taken apart unless somebody asks for a part of it.
         transient = stub.transient if operation.name in self._with_transient else {}
         parameters = operation.decode_call(stub.args[1:], transient)
         contract = self.contracts[operation.contract]
-        method = getattr(contract, operation.method)
-        stub.read_only = operation.readonly
-        context = Context(stub)
+        method = getattr(contract, operation.attribute)
         await contract.before(context, operation)
         if inspect.iscoroutinefunction(method):
             result = await method(context, **parameters)
@@ -137,10 +156,7 @@ class Chaincode:
             if inspect.isawaitable(result):
                 result = await result
         await contract.after(context, operation, result)
-        payload = operation.result.encode_result(result)
-        if len(payload) > MAX_RESULT_BYTES:
-            raise ResultError(f"the result has {len(payload)} bytes, at most {MAX_RESULT_BYTES} are possible")
-        return payload
+        return _bounded(operation.result.encode_result(result))
 
     def _refused(self, stub: Stub, operation: Operation[..., Any] | None, error: ContractError) -> Response:
         try:
@@ -150,6 +166,12 @@ class Chaincode:
         if log.debugs:
             log.debug("call refused", code=error.code, **_call(stub, operation))
         return Response(STATUS_REFUSED, message)
+
+
+def _bounded(payload: bytes) -> bytes:
+    if len(payload) > MAX_RESULT_BYTES:
+        raise ResultError(f"the result has {len(payload)} bytes, at most {MAX_RESULT_BYTES} are possible")
+    return payload
 
 
 def _check_arguments(stub: Stub) -> None:

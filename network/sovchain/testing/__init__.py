@@ -17,17 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sovchain.testing.faults import Faults, NotOffered
+    from sovchain.testing.harness import ContractHarness, refused
     from sovchain.testing.hosted import HostedNetwork, HostFailed
     from sovchain.testing.isolation import Fabric
 
-__all__ = ["Fabric", "Faults", "HostFailed", "HostedNetwork", "NotOffered"]
+__all__ = ["ContractHarness", "Fabric", "Faults", "HostFailed", "HostedNetwork", "NotOffered", "refused"]
 
 _HOMES = {
+    "ContractHarness": "harness",
     "Fabric": "isolation",
     "Faults": "faults",
     "HostFailed": "hosted",
     "HostedNetwork": "hosted",
     "NotOffered": "faults",
+    "refused": "harness",
 }
 
 
