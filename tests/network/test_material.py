@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
 
 from sovchain.network import InstanceDamaged, UnknownName, default_topology
-from sovchain.network.certificates import ATTRIBUTES_OID
-from sovchain.network.material import LEAF_DAYS, RENEW_WITHIN, Material
+from sovchain.network.certificates import ATTRIBUTES_OID, names_of
+from sovchain.network.material import LEAF_DAYS, RENEW_WITHIN, Material, create_organization
 from sovchain.network.topology import Topology
 from sovchain.protocol.crypto import load_private_key, sign, verify
 from sovchain.protocol.errors import InvalidIdentity
@@ -320,3 +320,27 @@ def test_every_node_of_an_organisation_has_a_folder_and_keys_of_its_own(tmp_path
     later = NOW + timedelta(days=LEAF_DAYS)
     renewed = several.renew(later)
     assert {"peer1.finance.guiyang.example", "orderer1.orderer.finance.guiyang.example"} <= set(renewed)
+
+
+def test_a_tree_of_one_organisation_is_what_the_tree_of_all_has_for_it(material: Material, tmp_path: Path) -> None:
+    organization = TOPOLOGY.organization("Finance")
+    host = organization.peer_host
+    own = create_organization(organization, tmp_path / "organizations", NOW, {host: ["10.1.2.3", "peer.finance.cn"]})
+    whole = material.organization("Finance")
+    names = [{str(p.relative_to(part.folder)) for p in part.folder.rglob("*")} for part in (own, whole)]
+    assert names[0] == names[1]
+    assert [path.name for path in (tmp_path / "organizations").iterdir()] == ["peerOrganizations"]
+    server = own.certificate(f"peers/{host}/tls/server.crt")
+    assert names_of(server) == (host, "localhost", "127.0.0.1", "10.1.2.3", "peer.finance.cn")
+    assert own.renew(NOW, only=[host]) == [host]
+    assert names_of(own.certificate(f"peers/{host}/tls/server.crt")) == names_of(server)
+    assert create_organization(organization, tmp_path / "organizations", NOW).root_pem == own.root_pem
+
+
+def test_a_key_of_another_authority_is_found_before_anything_is_signed(tmp_path: Path) -> None:
+    material = Material.create(TOPOLOGY, tmp_path / "network/organizations", NOW)
+    finance, government = material.organization("Finance"), material.organization("Government")
+    (finance.folder / "ca/priv_sk").write_bytes((government.folder / "ca/priv_sk").read_bytes())
+    with pytest.raises(InstanceDamaged, match="not the key of") as caught:
+        finance.renew(NOW, only=["User1"])
+    assert caught.value.path == finance.folder / "ca/priv_sk"

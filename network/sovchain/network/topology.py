@@ -13,6 +13,7 @@ from fabric_protos.peer import collection_pb2
 from pydantic import Field, model_validator
 
 from sovchain.network.topologyparts import (
+    DEFAULT_USERS,
     AnyOrganization,
     Batch,
     Bft,
@@ -151,6 +152,10 @@ class Topology(Part):
         names = self.channel(channel).orderers
         return tuple(self.ordering_organization(name) for name in names) if names else self.ordering_organizations
 
+    def operators(self, channel: str) -> frozenset[str]:
+        """Return the organisations that are members of a channel, or whose nodes order for it. Raises UnknownName."""
+        return frozenset((*self.channel(channel).members, *(part.operator for part in self.orderers(channel))))
+
     def capabilities(self, channel: str) -> Capabilities:
         """Return a channel's capabilities: its own, or those of the Fabric version. Raises UnknownName."""
         own = self.channel(channel).capabilities
@@ -252,9 +257,15 @@ _CITY: Final = "CN-GZ-520100"
 _REGULATOR: Final = "Supervisor"
 
 
-def _organization(name: str, jurisdiction: str, role: str, clearance: str, domain: str = "") -> Organization:
+_OFFICES: Final = ("Clerk", "Village", "Notice", "Township", "County")
+"""Persons of the government with an office of their own: decisions that need several signers need several persons."""
+
+
+def _organization(
+    name: str, jurisdiction: str, role: str, clearance: str, domain: str = "", users: Sequence[User] = DEFAULT_USERS
+) -> Organization:
     claims = {"role": role, "clearance": clearance}
-    return Organization(name=name, domain=domain, jurisdiction=jurisdiction, attributes=claims)
+    return Organization(name=name, domain=domain, jurisdiction=jurisdiction, attributes=claims, users=tuple(users))
 
 
 def _with_regulator(*others: str) -> str:
@@ -273,10 +284,11 @@ def default_topology() -> Topology:
     }
     members = {name: (*others, _REGULATOR) for name, others in endorsers.items()}
     members["logistics"] += ("OverseasCarrier",)
+    officers = [User(name=office, attributes={"office": office.lower()}) for office in _OFFICES]
     return Topology(
         domain="guiyang.example",
         organizations=(
-            _organization("Government", _CITY, "official", "core"),
+            _organization("Government", _CITY, "official", "core", users=[*DEFAULT_USERS, *officers]),
             _organization("Finance", _CITY, "analyst", "important"),
             _organization("Logistics", _CITY, "operator", "important"),
             _organization(_REGULATOR, "CN-GZ", "supervisor", "core"),

@@ -28,7 +28,6 @@ from sovchain.chaincode.log import Log
 DeterminismMode = Literal["off", "warn", "refuse"]
 MODES: Final[tuple[DeterminismMode, ...]] = ("off", "warn", "refuse")
 
-_OWN: Final = ("sovchain.chaincode.", "sovchain.protocol.")
 _PASSED: Final = frozenset({"float", "globals", "map-order", "set-order", "locale"})
 """Rules that no mention of a name breaks by itself at run time, or that would stop what works: the lint has them."""
 _UNGUARDED: Final = frozenset({"builtins.__import__", "asyncio.get_running_loop", "builtins.compile"})
@@ -77,12 +76,17 @@ def watching(mode: DeterminismMode, transaction_id: str) -> Iterator[None]:
 
 def guard_modules(names: Iterable[str]) -> None:
     """Guard what these modules, and those of the same packages that are loaded, see. May be called again."""
-    packages = {name.partition(".")[0] for name in names}
+    packages = {_package(name) for name in names}
     for name, module in list(sys.modules.items()):
-        inside = name.partition(".")[0] in packages and not name.startswith(_OWN)
-        if inside and isinstance(module, types.ModuleType):
+        if _package(name) in packages and isinstance(module, types.ModuleType):
             _guard_module(module)
     _guard_import(packages)
+
+
+def _package(name: str) -> str:
+    """The top-level package of a module; below the namespace `sovchain` the one below that."""
+    parts = name.split(".")
+    return ".".join(parts[:2]) if parts[0] == "sovchain" else parts[0]
 
 
 def _guard_module(module: types.ModuleType) -> None:
@@ -279,7 +283,6 @@ def _import(
     found = _real_import(name, globals, locals, fromlist, level)
     if _watch.get() is None or not isinstance(globals, dict):
         return found
-    importer = str(globals.get("__name__", ""))
-    if importer.partition(".")[0] not in _packages or importer.startswith(_OWN):
+    if _package(str(globals.get("__name__", ""))) not in _packages:
         return found
     return _stand_in(found)
