@@ -127,6 +127,8 @@ def _stand_in(value: Any) -> Any:
         return value
     if isinstance(value, types.FunctionType | types.BuiltinFunctionType | types.MethodType):
         return _guarded_call(value, hit[0], hit[1])
+    if isinstance(value, type) and not issubclass(value, BaseException):
+        return _GuardedType(value.__name__, (), {"real": value, "name": dotted, "rule": hit[1]})
     return value
 
 
@@ -194,6 +196,27 @@ class _Kind(type):
 
     def __subclasscheck__(cls, subclass: type) -> bool:
         return issubclass(subclass, cls.real)
+
+
+class _GuardedType(_Kind):
+    """Makes a class that stands in for one that a contract must not use, such as `pathlib.Path`."""
+
+    name: str
+    rule: Rule
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        watch = _watch.get()
+        if watch is not None:
+            watch.caught(cls.name, cls.rule)
+        return cls.real(*args, **kwargs)
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        watch = _watch.get()
+        if watch is not None:
+            watch.caught(f"{cls.name}.{name}", cls.rule)
+        return getattr(cls.real, name)
 
 
 def _check(name: str) -> None:

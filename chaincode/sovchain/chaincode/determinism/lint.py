@@ -18,7 +18,7 @@ from typing import Final
 
 from sovchain.chaincode.determinism.kinds import ModuleKinds
 from sovchain.chaincode.determinism.names import Imports
-from sovchain.chaincode.determinism.rules import METHODS, RULES, SUPPRESSION, SYNTAX, Rule, rule_of
+from sovchain.chaincode.determinism.rules import METHODS, RULES, SUPPRESSION, SYNTAX, Rule, rule_of, rules_within
 from sovchain.chaincode.determinism.shared import shared_changes
 
 MAX_SOURCE_BYTES: Final = 4 * 1024 * 1024
@@ -107,16 +107,14 @@ class _Reader(ast.NodeVisitor):
             self.visit(node.value)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        for name in node.names:
-            if name.name == "*" and node.module and rule_of(node.module):
-                rule = rule_of(node.module)
-                assert rule is not None
-                self._add(node, rule[1], f"{node.module}: {rule[1].what}")
+        if node.module and any(name.name == "*" for name in node.names):
+            for rule in rules_within(node.module):
+                self._add(node, rule, f"everything of {node.module}: {rule.what}")
 
     def _mention(self, node: ast.Name | ast.Attribute) -> bool:
         dotted = self._imports.dotted(node)
         hit = rule_of(dotted) if dotted else None
-        if hit is None or node in self._excluded:
+        if hit is None or node in self._excluded or not isinstance(node.ctx, ast.Load):
             return False
         name = hit[0].removeprefix("builtins.")
         self._add(node, hit[1], f"{name}: {hit[1].what}")

@@ -45,13 +45,16 @@ class Imports:
 def _defined(tree: ast.Module) -> frozenset[str]:
     """Names that the module binds itself, anywhere: they hide builtins. Attributes of classes do not."""
     found: set[str] = set()
-    members = {part for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for part in node.body}
+    members: set[ast.AST] = set()
+    for owner in ast.walk(tree):
+        if isinstance(owner, ast.ClassDef):
+            for part in owner.body:
+                targets = [part.target] if isinstance(part, ast.AnnAssign) else getattr(part, "targets", [])
+                members.update([part, *targets])
     for node in ast.walk(tree):
-        if node in members and not isinstance(node, ast.ClassDef):
-            continue
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node not in members:
             found.add(node.name)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node not in members:
             found.add(node.id)
         elif isinstance(node, ast.arg):
             found.add(node.arg)

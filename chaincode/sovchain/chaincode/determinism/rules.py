@@ -298,3 +298,12 @@ def rule_of(dotted: str) -> tuple[str, Rule] | None:
             return dotted, rule
         dotted = dotted.rpartition(".")[0]
     return None
+
+
+def rules_within(module: str) -> list[Rule]:
+    """The rules of what importing everything of a module would bring in."""
+    whole = rule_of(module)
+    if whole is not None:
+        return [whole[1]]
+    found = [rule for name, rule in FORBIDDEN.items() if name.rpartition(".")[0] == module]
+    return sorted(set(found), key=lambda rule: rule.name)
