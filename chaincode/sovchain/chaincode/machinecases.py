@@ -128,7 +128,9 @@ def _first(profiles: list[Profile], *requirements: Requirement | None) -> Profil
 def _profiles(machine: StateMachine[Any]) -> Iterator[Profile]:
     """A stranger, whoever has one thing that the table speaks of, and whoever has several; the poorest first."""
     atoms = list(
-        dict.fromkeys(atom for row in machine.table.values() if row.requires for atom in row.requires.atoms())
+        dict.fromkeys(
+            atom for row in machine.table.values() if row.requires is not None for atom in row.requires.atoms()
+        )
     )[:MAX_ATOMS]
     seen: list[Profile] = []
     for size in range(len(atoms) + 1):
