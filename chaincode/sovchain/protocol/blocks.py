@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, BinaryIO
 from fabric_protos.common import common_pb2, configuration_pb2
 from fabric_protos.msp import identities_pb2
 from google.protobuf.message import DecodeError, Message
-from google.protobuf.unknown_fields import UnknownFieldSet  # type: ignore[import-not-found]  # no stub in protobuf 5
 
 from sovchain.protocol.endorsement import usable_identity, usable_signatures
 from sovchain.protocol.errors import MalformedError, ProtocolError
 from sovchain.protocol.policies import SignedData
+from sovchain.protocol.strict import has_unknown_fields
 from sovchain.protocol.varint import encode_varint
 
 if TYPE_CHECKING:
@@ -331,7 +331,7 @@ def canonical_faults(block_bytes: bytes) -> list[str]:
     faults: list[str] = []
     if block.SerializeToString() != block_bytes:
         faults.append("re-serialising the block gives other bytes")
-    if _has_unknown(block):
+    if has_unknown_fields(block):
         faults.append("the block has unknown fields")
     slots = list(block.metadata.metadata)
     if len(slots) != METADATA_SLOTS:
@@ -393,18 +393,7 @@ def _exact_faults(kind: type[Message], encoded: bytes, name: str) -> list[str]:
         return [f"{name} cannot be decoded"]
     if message.SerializeToString() != encoded:
         return [f"re-serialising {name} gives other bytes"]
-    return [f"{name} has unknown fields"] if _has_unknown(message) else []
-
-
-def _has_unknown(message: Message) -> bool:
-    if len(UnknownFieldSet(message)):
-        return True
-    for descriptor, value in message.ListFields():
-        if descriptor.type != descriptor.TYPE_MESSAGE:
-            continue
-        if any(_has_unknown(part) for part in (value if descriptor.label == descriptor.LABEL_REPEATED else [value])):
-            return True
-    return False
+    return [f"{name} has unknown fields"] if has_unknown_fields(message) else []
 
 
 # --- framing ---------------------------------------------------------------------------------------------------------

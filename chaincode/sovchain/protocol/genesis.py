@@ -362,10 +362,8 @@ def _application_group(definition: ChannelDefinition) -> configtx_pb2.ConfigGrou
     return group
 
 
-def genesis_block(definition: ChannelDefinition, *, timestamp: datetime, nonce: bytes) -> common_pb2.Block:
-    """Return block 0 of a channel: unsigned, deterministic for equal arguments.
-
-    `timestamp` must carry a zone; `nonce` is 24 random bytes that make the channel unlike any other. Raises ConfigError."""
+def channel_group(definition: ChannelDefinition) -> configtx_pb2.ConfigGroup:
+    """Return the root group of a channel's configuration, all versions 0; deterministic. Raises ConfigError."""
     if not definition.application or not definition.orderers:
         raise ConfigError(f"channel {definition.channel_id} needs an application and an ordering organisation")
     if isinstance(definition.consensus, BftSettings) and _capability(definition).channel != "V3_0":
@@ -377,6 +375,14 @@ def genesis_block(definition: ChannelDefinition, *, timestamp: datetime, nonce: 
     _capabilities(root, _capability(definition).channel)
     root.groups["Orderer"].CopyFrom(_orderer_group(definition))
     root.groups["Application"].CopyFrom(_application_group(definition))
+    return root
+
+
+def genesis_block(definition: ChannelDefinition, *, timestamp: datetime, nonce: bytes) -> common_pb2.Block:
+    """Return block 0 of a channel: unsigned, deterministic for equal arguments.
+
+    `timestamp` must carry a zone; `nonce` is 24 random bytes that make the channel unlike any other. Raises ConfigError."""
+    root = channel_group(definition)
     stamp = Timestamp()
     stamp.FromDatetime(timestamp.astimezone(UTC).replace(tzinfo=None))
     header = common_pb2.ChannelHeader(

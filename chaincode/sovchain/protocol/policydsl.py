@@ -117,6 +117,15 @@ def parse(text: str) -> policies_pb2.SignaturePolicyEnvelope:
     return policies_pb2.SignaturePolicyEnvelope(version=0, rule=rule, identities=parser.principals)
 
 
+def organisations(envelope: policies_pb2.SignaturePolicyEnvelope) -> frozenset[str]:
+    """The MSP ids that a policy over roles names."""
+    return frozenset(
+        msp_principal_pb2.MSPRole.FromString(principal.principal).msp_identifier
+        for principal in envelope.identities
+        if principal.principal_classification == msp_principal_pb2.MSPPrincipal.ROLE
+    )
+
+
 def render(envelope: policies_pb2.SignaturePolicyEnvelope) -> str:
     """Write a policy as text; the inverse of `parse` for policies over roles."""
 

@@ -1,8 +1,8 @@
 """Typed wrappers for people who think in data sets, requests, decisions and receipts.
 
-General layout: `sovereign` is the object that a program works with; `datafile` reads the CSV files that it shares; `calls`
-makes the calls and translates refusals; `results` are the records it returns besides the contracts' own; `errors` says
-what went wrong, why, and what to do.
+General layout: `sovereign` is the object that a program works with; `passage` carries records to another
+channel; `relief` is poverty relief; `datafile` reads the CSV files that are shared; `calls` makes the calls and translates
+refusals; `results` are the records returned besides the contracts' own; `errors` says what went wrong, why, and what to do.
 """
 
 from sovchain.sovereign.datafile import DataFile, read_data_file, read_text_file
@@ -23,6 +23,8 @@ from sovchain.sovereign.errors import (
     TableError,
     UnknownWord,
 )
+from sovchain.sovereign.passage import Passage, anchor_statement, collect_view
+from sovchain.sovereign.relief import PayoutDesk, ReliefOffice
 from sovchain.sovereign.results import (
     Acknowledged,
     Answer,
@@ -30,6 +32,7 @@ from sovchain.sovereign.results import (
     Filed,
     Proposed,
     ProposedLaw,
+    Recorded,
     Released,
     Shared,
     Voted,
@@ -54,16 +57,22 @@ __all__ = [
     "InvalidInput",
     "LawTextError",
     "NothingToOpen",
+    "Passage",
+    "PayoutDesk",
     "Proposed",
     "ProposedLaw",
+    "Recorded",
     "Released",
+    "ReliefOffice",
     "Shared",
     "Sovereign",
     "SovereignError",
     "TableError",
     "UnknownWord",
     "Voted",
+    "anchor_statement",
     "check_law",
+    "collect_view",
     "read_data_file",
     "read_text_file",
 ]

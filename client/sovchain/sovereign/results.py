@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
+
 from sovchain.contracts.core.records import (
     Acknowledgement,
     BallotView,
@@ -10,6 +12,8 @@ from sovchain.contracts.core.records import (
     Receipt,
     Record,
 )
+
+T = TypeVar("T")
 
 
 class Committed(Record):
@@ -88,4 +92,11 @@ class Acknowledged(Record):
     """A public acknowledgement."""
 
     acknowledgement: Acknowledgement
+    committed: Committed
+
+
+class Recorded(Record, Generic[T]):
+    """What stands on the ledger after a step, and the transaction that made it so."""
+
+    record: T
     committed: Committed

@@ -8,14 +8,15 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import ValidationError
 
 from sovchain.client import Network
-from sovchain.contracts.core import Laws, Receipts, Registry, Sharing
+from sovchain.contracts.core import Crossing, Laws, Receipts, Registry, Sharing
 from sovchain.contracts.core.cedartext import TEXT_MAX_BYTES, CedarTextError
 from sovchain.contracts.core.codes import ACTIONS, DATA_CLASSES, LEGAL_BASES, PURPOSES, is_jurisdiction
+from sovchain.contracts.core.crossing_records import Anchor, AnchorStatement
 from sovchain.contracts.core.lawtext import LawText, read_law
 from sovchain.contracts.core.records import (
     SALT_BYTES,
@@ -46,6 +47,8 @@ from sovchain.sovereign.results import (
     Shared,
     Voted,
 )
+
+_VOTES: Final = {"admission": Registry.vote, "law": Laws.vote, "repeal": Laws.vote, "anchor": Crossing.vote}
 
 
 class Sovereign:
@@ -107,15 +110,23 @@ class Sovereign:
         return await self._calls.evaluate(Registry.seats)
 
     async def vote(self, ballot: str) -> Voted:
-        """As an admin of a seat: vote for a ballot on admission, law or repeal."""
+        """As an admin of a seat: vote for a ballot, whatever it is about."""
         subject = (await self.ballot(ballot)).ballot.subject
-        operation = Registry.vote if subject == "admission" else Laws.vote
-        done = await self._calls.submit_after_own(operation, ballot)
+        done = await self._calls.submit_after_own(_VOTES[subject], ballot)
         return Voted(view=done.result, committed=committed(done))
 
     async def ballot(self, ballot: str) -> BallotView:
         """How a ballot stands."""
         return await self._calls.evaluate(Registry.ballot, ballot)
+
+    async def propose_anchor(self, statement: AnchorStatement, view: bytes = b"") -> Proposed:
+        """As an admin of a seat: put to the vote what is pinned of a channel; from its second epoch on with its own view."""
+        done = await self._calls.submit(Crossing.propose_anchor, statement, view)
+        return Proposed(ballot=done.result, committed=committed(done))
+
+    async def anchor(self, channel: str) -> Anchor:
+        """What this channel has pinned of another one."""
+        return await self._calls.evaluate(Crossing.anchor, channel)
 
     # -- law -----------------------------------------------------------------------------------------------------------
 

@@ -86,6 +86,7 @@ class Channel:
         self._bundle: ChannelBundle = committer.bundle
         self._queue = OrderingQueue(committer.bundle.batch)
         self._advanced = asyncio.Event()
+        self._committing = asyncio.Lock()
         self._waiters: dict[str, set[asyncio.Future[tuple[int, int]]]] = {}
         self._collections: dict[str, Mapping[str, Collection]] = {}
         self._stopped: ChannelStopped | None = None
@@ -190,6 +191,23 @@ class Channel:
             raise ChannelStopped(self.channel_id, self._stopped.reason) from self._stopped.__cause__
         if self._closed:
             raise ChannelClosed(self.channel_id)
+
+    async def append(self, block: bytes) -> int:
+        """Commit a block that ordering nodes elsewhere made: the blocks of a real network are followed or replayed so.
+
+        Its signatures, hashes and transactions are judged as a peer judges them. A channel that follows others is not
+        ordered on: a block of its own would be where the next one belongs. Returns the height. Raises `BlockRefused`
+        (nothing is changed), `ChannelStopped`, `ChannelClosed`.
+        """
+        self._check_running()
+        async with self._committing:
+            prepared, view = await asyncio.get_running_loop().run_in_executor(
+                self._worker, self._commit_received, block
+            )
+            self._publish(prepared, view)
+            if self._committer.scrub_due:
+                await self._scrub()
+        return self._chain.height
 
     # Simulation -----------------------------------------------------------------------------------------------------
 
@@ -344,16 +362,23 @@ class Channel:
         try:
             while (batch := await self._queue.next_batch()) is not None:
                 envelopes = [ordered.envelope for ordered in batch]
-                prepared, view = await loop.run_in_executor(self._worker, self._commit, envelopes)
-                self._publish(prepared, view)
-                if self._committer.scrub_due:
-                    await self._scrub()
+                async with self._committing:
+                    prepared, view = await loop.run_in_executor(self._worker, self._commit, envelopes)
+                    self._publish(prepared, view)
+                    if self._committer.scrub_due:
+                        await self._scrub()
         except Exception as error:
             self._stop(error)
 
     def _commit(self, envelopes: list[bytes]) -> tuple[Prepared, View]:
         """In the channel's thread: one block from envelopes to a view that contains it."""
-        prepared = self._committer.prepare(envelopes)
+        return self._written(self._committer.prepare(envelopes))
+
+    def _commit_received(self, block: bytes) -> tuple[Prepared, View]:
+        """In the channel's thread: the same for a block that was ordered elsewhere."""
+        return self._written(self._committer.prepare_received(block))
+
+    def _written(self, prepared: Prepared) -> tuple[Prepared, View]:
         self._committer.write(prepared)
         return prepared, self._pool.open(prepared.record.chain.height)
 

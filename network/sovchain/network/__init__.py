@@ -15,6 +15,8 @@ General layout:
     ports.py         free ports
     logs.py          the network's own log
     startup.py       the steps of bringing a network up
+    nodelogs.py      reading the logs of all nodes as one
+    snapshots.py     snapshots of a channel's state: taken, compared, joined from
     network.py       `Network`: up, attach, connect, deploy, down
     observe.py       looking at nodes, channels, chaincodes and certificates; `observation.py` holds what was seen
     participation.py an ordering node's administration of its channels
@@ -27,6 +29,9 @@ from sovchain.network.errors import (
     AlreadyUp,
     ChaincodeFailed,
     DirectoryRefused,
+    EngineFailed,
+    EngineUnavailable,
+    ImagesMissing,
     InstanceDamaged,
     InstanceError,
     LifecycleError,
@@ -38,6 +43,7 @@ from sovchain.network.errors import (
     PortInUse,
     ProgramsMissing,
     RuntimeUnavailable,
+    SnapshotFailed,
     TopologyChanged,
     TopologyError,
     UnknownName,
@@ -54,6 +60,9 @@ __all__ = [
     "AlreadyUp",
     "ChaincodeFailed",
     "DirectoryRefused",
+    "EngineFailed",
+    "EngineUnavailable",
+    "ImagesMissing",
     "InstanceDamaged",
     "InstanceError",
     "LifecycleError",
@@ -68,6 +77,7 @@ __all__ = [
     "ProgramsMissing",
     "Progress",
     "RuntimeUnavailable",
+    "SnapshotFailed",
     "Status",
     "Topology",
     "TopologyChanged",

@@ -21,7 +21,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -60,6 +60,21 @@ _LOCK_PAUSE_S: Final = 0.02
 _MAX_DESCRIPTION_BYTES: Final = 4 * 1024 * 1024
 
 
+class BundlePart(BaseModel):
+    """What one operator's part of a network that spans hosts adds to network.json (see `bundle`).
+
+    Attributes:
+        operator: whose part it is.
+        endpoints: address and port under which nodes reach each other, by host name; complete when all definitions are
+            there.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    operator: str
+    endpoints: Mapping[str, tuple[str, int]]
+
+
 class Description(BaseModel):
     """Content of network.json."""
 
@@ -70,6 +85,7 @@ class Description(BaseModel):
     topology: Topology
     ports: Mapping[str, int] = Field(default_factory=dict)
     created_at: datetime
+    bundle: BundlePart | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +100,7 @@ class Status:
         runtime: name of the runtime.
         topology: the stored topology; None when the directory holds none yet.
         ports: port of each service, by its name.
+        bundle: whose part of a network that spans hosts it is; None when all of the network is here.
     """
 
     directory: Path
@@ -93,6 +110,7 @@ class Status:
     runtime: str = ""
     topology: Topology | None = field(default=None, repr=False)
     ports: Mapping[str, int] = field(default_factory=dict, repr=False)
+    bundle: BundlePart | None = field(default=None, repr=False)
 
 
 class Instance:
@@ -123,9 +141,12 @@ class Instance:
         self.compare(topology, runtime)
         stored = self.description
         created_at = stored.created_at if stored else self.started_at
-        description = Description(format=FORMAT, runtime=runtime, topology=topology, ports=ports, created_at=created_at)
+        bundle = stored.bundle if stored else None
+        description = Description(
+            format=FORMAT, runtime=runtime, topology=topology, ports=ports, created_at=created_at, bundle=bundle
+        )
         if description != stored:
-            write_file(self.directory / _DESCRIPTION, description.model_dump_json(indent=2).encode() + b"\n")
+            write_description(self.directory, description)
             self.description = description
         return description
 
@@ -192,12 +213,17 @@ def read_status(directory: Path) -> Status:
     known = Status(directory, "down")
     if description:
         known = Status(
-            directory, "down", runtime=description.runtime, topology=description.topology, ports=description.ports
+            directory,
+            "down",
+            runtime=description.runtime,
+            topology=description.topology,
+            ports=description.ports,
+            bundle=description.bundle,
         )
     if not _is_locked(directory):
         return known
     state, pid, started_at = _read_state(directory)
-    return Status(directory, state, pid, started_at, known.runtime, known.topology, known.ports)
+    return replace(known, state=state, pid=pid, started_at=started_at)
 
 
 def _is_locked(directory: Path) -> bool:
@@ -273,6 +299,11 @@ def read_description(directory: Path) -> Description | None:
         return Description.model_validate_json(content)
     except ValidationError as error:
         raise InstanceDamaged(directory, path, f"it has {error.error_count()} wrong entries") from None
+
+
+def write_description(directory: Path, description: Description) -> None:
+    """Write network.json."""
+    write_file(directory / _DESCRIPTION, description.model_dump_json(indent=2, exclude_none=True).encode() + b"\n")
 
 
 def _difference(stored: Description, topology: Topology, runtime: str) -> str:

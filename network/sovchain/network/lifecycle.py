@@ -121,7 +121,7 @@ class Administration:
             if error.status < 400:
                 raise  # a status of gRPC: the peer was not reached
             return None
-        return result.source.local_package.package_id if _agrees(result, definition) else None
+        return result.source.local_package.package_id if agrees(result, definition) else None
 
     async def approve(self, channel: str, definition: ChaincodeDefinition, package: str, orderers: Broadcaster) -> str:
         """Approve a definition for the organisation, wait for the commit, return the transaction id."""
@@ -225,7 +225,7 @@ async def deploy(
     wanted = with_defaults(definition)
     current = await members[0].committed(channel, wanted.name)
     wanted = replace(wanted, sequence=current.sequence if current else 1)
-    done = current is not None and _agrees(current, wanted)
+    done = current is not None and agrees(current, wanted)
     if current is not None and not done:
         wanted = replace(wanted, sequence=current.sequence + 1)
     approvals = await asyncio.gather(
@@ -300,7 +300,7 @@ def _invocation(channel: str, function: str, arguments: Message) -> Invocation:
     )
 
 
-def _agrees(found: _Definition, wanted: ChaincodeDefinition) -> bool:
+def agrees(found: _Definition, wanted: ChaincodeDefinition) -> bool:
     """Whether a definition in a peer's answer says the same as `wanted`, whose defaults are filled in."""
     collections = wanted.collections.SerializeToString(deterministic=True) if wanted.collections else b""
     return (

@@ -12,13 +12,14 @@ import structlog
 
 from sovchain.network import material_enrolment
 from sovchain.network import ports as ports_module
+from sovchain.network.bundle import check_complete, stored_blocks
 from sovchain.network.genesis import genesis_blocks
 from sovchain.network.instance import Instance
 from sovchain.network.lifecycle import Administration, Deployed, deploy, install
 from sovchain.network.material import Material
 from sovchain.network.nodes import NodeAddress, OrderingNodes
 from sovchain.network.profiles import write_profiles
-from sovchain.network.runtimes import Packages, Runtime, Site
+from sovchain.network.runtimes import Packages, Runtime, Site, own_part
 from sovchain.network.runtimes.access import administered_peer, node_address
 from sovchain.network.topology import ChaincodeSpec, Topology
 from sovchain.protocol.lifecycle import ChaincodeDefinition, signature_application_policy
@@ -55,6 +56,10 @@ class Running:
     packages: Packages
     runtime: Runtime
 
+    def package_id(self, organization: str, spec: ChaincodeSpec) -> str:
+        """Id of the package with which an organisation runs a chaincode."""
+        return package_id(self.packages[organization][spec.name], spec.label)
+
 
 async def bring_up(instance: Instance, topology: Topology, name: str, runtime: Runtime, steps: Steps) -> Running:
     """Start everything in a directory whose lock is held. After a failure the caller stops the runtime.
@@ -65,40 +70,56 @@ async def bring_up(instance: Instance, topology: Topology, name: str, runtime: R
     site = await _site(instance, topology, name, runtime)
     packages = await runtime.prepare(site)
     steps.ended("chaincode instances launched")
-    material = Material.create(topology, site.directory / "organizations", now)
+    material = (
+        Material(topology, site.directory / "organizations")
+        if site.operator
+        else Material.create(topology, site.directory / "organizations", now)
+    )
     await runtime.start_authorities(site, material)
     for enrolled in await material_enrolment.complete(site, material):
         _log.info("enrolled", name=enrolled)
     for renewed in [*material.renew(now), *await material_enrolment.renew(site, material, now)]:
         _log.info("certificate renewed", name=renewed)
     steps.ended("keys and certificates")
-    blocks = genesis_blocks(topology, material, site.endpoints, site.directory / "channels", now)
-    write_profiles(topology, material, site.ports, site.directory / "connections")
+    blocks = (
+        stored_blocks(site)
+        if site.operator
+        else genesis_blocks(topology, material, site.endpoints, site.directory / "channels", now)
+    )
+    write_profiles(site, material, site.directory / "connections")
     steps.ended("channel configurations")
     await runtime.start(site, material, list(blocks.values()))
     steps.ended("peers and ordering nodes")
     running = Running(site, material, packages, runtime)
+    if site.operator:
+        # The others may come later, or be down: what takes them goes on meanwhile (`agreement`).
+        return running
     await deploy_chaincodes(running, topology.chaincodes, steps)
     await runtime.ready()
     steps.ended("chaincode instances")
     return running
 
 
-def step_count(topology: Topology) -> int:
+def step_count(topology: Topology, operator: str) -> int:
     """How many steps `bring_up` takes."""
-    return 5 + sum(len(chaincode.channels) for chaincode in topology.chaincodes)
+    return 4 if operator else 5 + sum(len(chaincode.channels) for chaincode in topology.chaincodes)
 
 
 async def _site(instance: Instance, topology: Topology, name: str, runtime: Runtime) -> Site:
     """Find the network's ports, make sure that they are free, and store what the network consists of."""
     stored = instance.description
     kept = stored.ports if stored else {}
-    services = runtime.services(topology)
+    bundle = stored.bundle if stored else None
+    operator = bundle.operator if bundle else ""
+    services = runtime.services(own_part(topology, operator))
     if not set(services) <= kept.keys():
         # A directory that cannot take the topology in says so before ports are looked for.
         instance.compare(topology, name)
     ports = ports_module.allocate(services, topology.ports.base, kept, topology.ports.fixed)
-    site = Site(instance.directory, topology, ports, runtime.endpoints(topology, ports))
+    endpoints = bundle.endpoints if bundle else runtime.endpoints(topology, ports)
+    site = Site(instance.directory, topology, ports, endpoints, operator)
+    if bundle:
+        check_complete(site)
     await runtime.release(site)
     ports_module.check_free(ports)
     instance.describe(topology, name, ports)
@@ -116,7 +137,7 @@ async def deploy_chaincodes(
     async with _administrations(running) as members:
         await asyncio.gather(*(
             install(peer, {
-                _package_id(running, name, spec): running.packages[name][spec.name]
+                running.package_id(name, spec): running.packages[name][spec.name]
                 for spec in chaincodes
                 if any(name in topology.channel(channel).members for channel in spec.channels)
             })
@@ -127,7 +148,7 @@ async def deploy_chaincodes(
             policy = signature_application_policy(spec.endorsement_policy)
             definition = ChaincodeDefinition(spec.name, spec.version, 0, policy, topology.collections(spec.name))
             of_channel = {
-                members[name][0]: _package_id(running, name, spec) for name in topology.channel(channel).members
+                members[name][0]: running.package_id(name, spec) for name in topology.channel(channel).members
             }
             of_orderers = _addresses(running, [part.name for part in topology.orderers(channel)])
             orderers = OrderingNodes(of_orderers, bft=topology.consensus == "bft")
@@ -143,10 +164,6 @@ async def deploy_chaincodes(
         return list(
             await asyncio.gather(*(on_channel(spec, channel) for spec in chaincodes for channel in spec.channels))
         )
-
-
-def _package_id(running: Running, organization: str, spec: ChaincodeSpec) -> str:
-    return package_id(running.packages[organization][spec.name], spec.label)
 
 
 def _addresses(running: Running, names: Sequence[str]) -> list[NodeAddress]:

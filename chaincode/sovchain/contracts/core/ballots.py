@@ -17,7 +17,13 @@ from sovchain.contracts.core.store import StubView, identity_hash
 BALLOT_OPEN: Final = timedelta(days=30)
 """How long a ballot takes votes."""
 
-Subject = Literal["admission", "law", "repeal"]
+Subject = Literal["admission", "law", "repeal", "anchor"]
+_CONTRACTS: Final[Mapping[Subject, str]] = {
+    "admission": "Registry",
+    "law": "Laws",
+    "repeal": "Laws",
+    "anchor": "Crossing",
+}
 
 
 @dataclass(frozen=True)
@@ -128,12 +134,11 @@ async def read_ballot(view: store.StateView, ballot_id: str) -> BallotView:
 
 def _check_open(ctx: Context, ballot: Ballot, subjects: tuple[Subject, ...]) -> None:
     if ballot.subject not in subjects:
-        contract = "Registry" if ballot.subject == "admission" else "Laws"
         raise refusal(
             "E_INPUT",
             f"this is a ballot on {ballot.subject}",
             "it is voted on elsewhere",
-            f"use {contract}:vote",
+            f"use {_CONTRACTS[ballot.subject]}:vote",
             ballot=ballot.id,
         )
     if ballot.state != "open":

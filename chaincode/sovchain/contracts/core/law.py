@@ -52,7 +52,7 @@ class Laws(Contract):
 
         Called by an admin of a seat. Raises E_ROLE, E_SEAT, E_STATE, and E_LAW with `line`, `column` and `clause`.
         """
-        law = _checked(text)
+        law = checked_law(text)
         view = StubView(ctx.stub)
         _check_title(law.header, await store.read(view, LawTitle, store.LAW_TITLE, law.header.law))
         title = f"{law.header.law} version {law.header.version}"
@@ -97,19 +97,9 @@ class Laws(Contract):
         view = StubView(ctx.stub)
         draft = await store.require(view, LawDraft, store.LAW_DRAFT, ballot)
         header = draft.header
-        title = await store.read(view, LawTitle, store.LAW_TITLE, header.law)
-        _check_title(header, title)
-        if title is None:
-            others = {law.header.law for law in await store.scan(view, EnactedLaw, store.ENACTED, header.jurisdiction)}
-            if len(others) >= LAWS_MAX:
-                raise refusal(
-                    "E_LIMIT",
-                    f"{header.jurisdiction} can have no further law",
-                    f"it has {LAWS_MAX}, the most there may be",
-                    "amend one of them instead",
-                )
+        await require_free_version(view, header, await store.read(view, LawTitle, store.LAW_TITLE, header.law))
         enacted = EnactedLaw(header=header, text_hash=draft.text_hash, ballot=ballot, enacted_at=ctx.timestamp)
-        await store.write(ctx, enacted, *_enacted_key(header))
+        await store.write(ctx, enacted, *law_key(header))
         now = LawTitle(jurisdiction=header.jurisdiction, newest=header.version)
         await store.write(ctx, now, store.LAW_TITLE, header.law)
 
@@ -129,7 +119,7 @@ class Laws(Contract):
         for law in await store.scan(view, EnactedLaw, store.ENACTED, repeal.jurisdiction, repeal.law):
             if law.repealed_from is None or law.repealed_from > ends:
                 ended = law.model_copy(update={"repealed_from": ends})
-                await store.write(ctx, ended, *_enacted_key(law.header))
+                await store.write(ctx, ended, *law_key(law.header))
 
     @query
     async def text(self, ctx: Context, text_hash: Hex32) -> str:
@@ -203,7 +193,8 @@ def law_view(enacted: EnactedLaw, versions: Iterable[EnactedLaw], at: datetime) 
     )
 
 
-def _checked(text: str) -> LawText:
+def checked_law(text: str) -> LawText:
+    """A law's text, parsed. Raises E_LAW with `line`, `column` and `clause`."""
     try:
         return read_law(text)
     except CedarTextError as error:
@@ -217,6 +208,20 @@ def _checked(text: str) -> LawText:
             column=error.column,
             clause=error.clause,
         ) from None
+
+
+async def require_free_version(view: StateView, header: LawHeader, title: LawTitle | None) -> None:
+    """Raise E_STATE unless a law's version is new here, and E_LIMIT when its jurisdiction has no room for another law."""
+    _check_title(header, title)
+    if title is None:
+        others = {law.header.law for law in await store.scan(view, EnactedLaw, store.ENACTED, header.jurisdiction)}
+        if len(others) >= LAWS_MAX:
+            raise refusal(
+                "E_LIMIT",
+                f"{header.jurisdiction} can have no further law",
+                f"it has {LAWS_MAX}, the most there may be",
+                "amend one of them instead",
+            )
 
 
 def _check_title(header: LawHeader, title: LawTitle | None) -> None:
@@ -241,5 +246,6 @@ def _check_title(header: LawHeader, title: LawTitle | None) -> None:
         )
 
 
-def _enacted_key(header: LawHeader) -> tuple[str, str, str, str]:
+def law_key(header: LawHeader) -> tuple[str, str, str, str]:
+    """Where an enacted law lies."""
     return store.ENACTED, header.jurisdiction, header.law, f"{header.version:06d}"

@@ -148,11 +148,12 @@ class Vote(Record):
 class Ballot(Record):
     """A proposal under vote. `id` is the transaction that proposed it; after `deadline` no vote counts.
 
-    Subjects: `admission` admits or reinstates organisations; `law` enacts a law's text; `repeal` ends a law.
+    Subjects: `admission` admits or reinstates organisations; `law` enacts a law's text; `repeal` ends a law; `anchor`
+    pins another channel.
     """
 
     id: Hex32
-    subject: Literal["admission", "law", "repeal"]
+    subject: Literal["admission", "law", "repeal", "anchor"]
     title: ShortText
     proposed_by: MspId
     proposed_at: Timestamp

@@ -34,6 +34,11 @@ RECEIPT: Final = "receipt"  # request id
 DECIDED: Final = "decided"  # time, request id: an index in the order of the decisions
 DECIDED_ON: Final = "decided-on"  # data set id, time, request id: the same for one data set
 ACKNOWLEDGEMENT: Final = "acknowledgement"  # request id
+ANCHOR_PROPOSAL: Final = "anchor-proposal"  # ballot id
+ANCHOR: Final = "anchor"  # channel, epoch as four digits
+CHALLENGE: Final = "challenge"  # challenge id
+ARRIVAL: Final = "arrival"  # challenge id
+OUTGOING: Final = "outgoing"  # challenge id
 PAYLOAD: Final = "payload"  # private; owner's: data set id; grantee's: data set id, request id
 
 R = TypeVar("R", bound=Record)
@@ -77,6 +82,11 @@ class StubView:
 def implicit_collection(msp_id: str) -> str:
     """Name of the private collection that every organisation has (core/chaincode/implicitcollection/collection.go)."""
     return f"_implicit_org_{msp_id}"
+
+
+def sha256_hex(data: bytes) -> str:
+    """Hex SHA-256: what Fabric keeps in public of a private value."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def identity_hash(client_id: str) -> str:

@@ -5,9 +5,10 @@ General layout: `waybills` holds the consignment notes.
 
 from sovchain.chaincode import Chaincode
 from sovchain.contracts.core import Seats, core_contracts
+from sovchain.contracts.core.promulgation import LawsIn
 from sovchain.contracts.logistics.waybills import ConsignmentNote, DeliveryProof, WaybillReceipt, Waybills
 
 SEATS = Seats({"legislator": ("GovernmentMSP",), "regulator": ("SupervisorMSP",), "sector": ("LogisticsMSP",)})
-chaincode = Chaincode([*core_contracts(SEATS), Waybills()], name="logistics")
+chaincode = Chaincode([*core_contracts(SEATS, incoming=[LawsIn()]), Waybills()], name="logistics")
 
 __all__ = ["SEATS", "ConsignmentNote", "DeliveryProof", "WaybillReceipt", "Waybills", "chaincode"]

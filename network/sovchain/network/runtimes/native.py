@@ -20,9 +20,9 @@ from typing import Final
 from sovchain.network.authorities import AuthorityServers
 from sovchain.network.errors import RuntimeUnavailable
 from sovchain.network.files import clean, make_folder, write_file
-from sovchain.network.genesis import HOST, loopback_endpoints
+from sovchain.network.genesis import loopback_endpoints
 from sovchain.network.material import Material, OrganizationMaterial
-from sovchain.network.ports import ADDRESS, node_ports, service_names
+from sovchain.network.ports import ADDRESS, EVERY_ADDRESS, node_ports, service_names
 from sovchain.network.runtimes import RUNTIMES, Endpoint, Packages, Site
 from sovchain.network.runtimes.chaincodes import (
     ChaincodeInstance,
@@ -111,7 +111,7 @@ class NativeRuntime:
         """See `Runtime.prepare`."""
         now = datetime.now(UTC)
         packages = {}
-        for organization in site.topology.organizations:
+        for organization in site.organizations:
             specs = chaincodes_of(site.topology, organization)
             if specs:
                 packages[organization.name] = await self._start_chaincodes(site, organization, specs, now)
@@ -149,11 +149,11 @@ class NativeRuntime:
     async def start(self, site: Site, material: Material, genesis_blocks: Sequence[bytes]) -> None:
         """See `Runtime.start`."""
         self._site = site
-        names = [channel.name for channel in site.topology.channels]
-        self._joining = Joining(site, material, dict(zip(names, genesis_blocks, strict=True)), self._ended)
+        blocks = dict(zip(site.channels, genesis_blocks, strict=True))
+        self._joining = Joining(site, material, blocks, self._ended)
         check_space(site)
         self._write_builder(site)
-        for node in site.topology.nodes:
+        for node in site.nodes:
             own = material.organization(node.organization)
             place = _place(site, own, node)
             if node.kind == "orderer":
@@ -161,7 +161,8 @@ class NativeRuntime:
                 self._orderers[node.host] = await self._launch("orderer", [], settings, node.host)
                 continue
             builder = str(site.directory / "nodes/builder")
-            bootstrap = f"{place.host}:{site.ports[own.organization.all_nodes[0].host]}"
+            first, port = site.endpoints[own.organization.all_nodes[0].host]
+            bootstrap = f"{first}:{port}"
             settings = peer_settings(node.host, site.topology, own.msp_id, place, builder=builder, bootstrap=bootstrap)
             self._peers[node.host] = await self._launch("peer", ["node", "start"], settings, node.host)
         await self._joining.everyone()
@@ -252,8 +253,9 @@ def _supported(topology: Topology) -> None:
 def _place(site: Site, material: OrganizationMaterial, node: Node) -> NodePlace:
     folder, ports = material.node_folder(node.host), node_ports(node)
     return NodePlace(
-        host=HOST,
+        host=site.endpoints[node.host][0],
         listen=ADDRESS,
+        main_listen=EVERY_ADDRESS if site.operator else ADDRESS,
         port=site.ports[ports["main"]],
         operations_port=site.ports[ports["operations"]],
         second_port=site.ports[ports["chaincode" if node.kind == "peer" else "admin"]],
