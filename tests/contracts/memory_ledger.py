@@ -53,13 +53,14 @@ ORGANISATIONS = {
 
 @cache
 def creator(
-    name: str, unit: str = "client", role: str | None = "", clearance: str | None = "", user: str = ""
+    name: str, unit: str = "client", role: str | None = "", clearance: str | None = "", user: str = "", office: str = ""
 ) -> bytes:
     """A serialized identity. Role and clearance are the registered ones unless given; None leaves the attribute out."""
     entry = ORGANISATIONS.get(name)
     claims = {
         "role": (entry.roles[0] if entry else "analyst") if role == "" else role,
         "clearance": (entry.clearance if entry else "general") if clearance == "" else clearance,
+        "office": office or None,
     }
     key = ec.generate_private_key(ec.SECP256R1())
     user = user or ("Admin" if unit == "admin" else "User1")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from memory_ledger import MemoryLedger, admit_everyone, enact, law
+from memory_ledger import MemoryLedger, enact, law
 from refusals import refused
-from views import Peers, view
+from views import Crossings
 
 from sovchain.contracts.core import Crossing, Laws
 from sovchain.contracts.finance import chaincode as finance
@@ -16,20 +16,15 @@ from sovchain.contracts.government import chaincode as government
 PERMIT = '@c("art. 1") permit(principal, action, resource);'
 
 
-class World:
+class World(Crossings):
     def __init__(self) -> None:
-        self.government, self.finance = MemoryLedger(government, "government"), MemoryLedger(finance, "finance")
-        self.peers = Peers()
+        super().__init__(MemoryLedger(government, "government"), MemoryLedger(finance, "finance"))
+        self.government, self.finance = self.source, self.destination
 
     async def promulgated(self, record_id: str) -> None:
-        expires = self.finance.now + timedelta(days=1)
-        made = await self.finance.submit(
-            "Finance", Crossing.challenge, "government", "share", "law", record_id, "supervision", expires
-        )
-        asked = await view(self.finance, self.peers, Crossing.view_challenge, made.id)
-        await self.government.submit("Finance", Crossing.send, "finance", asked)
-        sent = await view(self.government, self.peers, Crossing.view_outgoing, made.id)
-        await self.finance.submit("Finance", Crossing.accept, made.id, sent)
+        challenge = await self.ask("Finance", "law", record_id, "supervision", "share")
+        await self.government.submit("Finance", Crossing.send, "finance", await self.asked(challenge))
+        await self.finance.submit("Finance", Crossing.accept, challenge, await self.sent(challenge))
 
     async def in_force(self) -> list[tuple[str, int]]:
         found = await self.finance.evaluate("Finance", Laws.in_force, "CN-GZ-520100")
@@ -39,13 +34,7 @@ class World:
 @pytest.fixture
 async def world() -> World:
     world = World()
-    for ledger, other in ((world.government, "finance"), (world.finance, "government")):
-        await admit_everyone(ledger)
-        ballot = await ledger.submit(
-            "Government/admin", Crossing.propose_anchor, world.peers.statement(other, ledger.now)
-        )
-        for name in ("Government", "Supervisor", "Finance"):
-            await ledger.submit(f"{name}/admin", Crossing.vote, ballot)
+    await world.pin()
     return world
 
 

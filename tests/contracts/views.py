@@ -10,10 +10,11 @@ from typing import Any
 
 from fabric_protos.common import common_pb2
 from fabric_protos.peer import proposal_pb2, proposal_response_pb2, transaction_pb2
-from memory_ledger import MemoryLedger, identity_of
+from memory_ledger import MemoryLedger, admit_everyone, identity_of
 from pki import Authority, Signer, pem
 
 from sovchain.chaincode import Operation
+from sovchain.contracts.core import Crossing
 from sovchain.contracts.core.crossing_records import AnchorStatement
 from sovchain.contracts.core.store import encode_record
 from sovchain.protocol.channelconfig import msp_config
@@ -125,6 +126,34 @@ async def forge(
         asked=ledger.now,
         asker=identity_of("Finance"),
     )
+
+
+class Crossings:
+    """Two channels on which everybody is admitted and that have pinned each other."""
+
+    def __init__(self, source: MemoryLedger, destination: MemoryLedger) -> None:
+        self.source, self.destination, self.peers = source, destination, Peers()
+
+    async def pin(self) -> None:
+        for ledger, other in ((self.source, self.destination), (self.destination, self.source)):
+            await admit_everyone(ledger)
+            statement = self.peers.statement(other.channel, ledger.now)
+            ballot = await ledger.submit("Government/admin", Crossing.propose_anchor, statement)
+            for name in NAMES:
+                await ledger.submit(f"{name}/admin", Crossing.vote, ballot)
+
+    async def ask(self, who: str, record_type: str, record_id: str, purpose: str, action: str = "move") -> str:
+        expires = self.destination.now + timedelta(days=1)
+        made = await self.destination.submit(
+            who, Crossing.challenge, self.source.channel, action, record_type, record_id, purpose, expires
+        )
+        return str(made.id)
+
+    async def asked(self, challenge: str) -> bytes:
+        return await view(self.destination, self.peers, Crossing.view_challenge, challenge)
+
+    async def sent(self, challenge: str) -> bytes:
+        return await view(self.source, self.peers, Crossing.view_outgoing, challenge)
 
 
 async def view(

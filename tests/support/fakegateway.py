@@ -19,7 +19,7 @@ import grpc
 import grpc.aio
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from fabric_protos.common import common_pb2
+from fabric_protos.common import common_pb2, ledger_pb2
 from fabric_protos.gateway import gateway_pb2
 from fabric_protos.orderer import ab_pb2
 from fabric_protos.peer import chaincode_event_pb2, events_pb2, proposal_pb2, proposal_response_pb2
@@ -125,12 +125,20 @@ def hang() -> Handler:
 
 @dataclass
 class Stream:
-    """One answer to a streaming call: its messages, then what ends it. `hold` keeps it open."""
+    """One answer to a streaming call: its messages, then what ends it. `hold` keeps it open.
+
+    What is put into `more` is sent after the messages, until it is None.
+    """
 
     messages: tuple[bytes, ...] = ()
     code: grpc.StatusCode | None = None
     text: str = ""
     hold: bool = False
+    more: asyncio.Queue[Any] | None = None
+
+    def from_request(self, request: bytes) -> tuple[bytes, ...]:
+        """The messages for a request."""
+        return self.messages
 
 
 def prepared(request: bytes, signer: Signer, *, result: bytes = b"done", proposal: bytes | None = None) -> bytes:
@@ -192,15 +200,20 @@ def seek_of(request: bytes) -> ab_pb2.SeekInfo:
 class FakeGateway:
     """A scriptable gateway on a port of its own, which it keeps over `stop` and `start`."""
 
-    def __init__(self, authority: LiveAuthority, *, tls: bool = True, client_root: bytes | None = None) -> None:
+    def __init__(
+        self, authority: LiveAuthority, *, tls: bool = True, client_root: bytes | None = None, socket: str = ""
+    ) -> None:
         self.authority = authority
         self.peer = authority.issue("peer0", "peer", extension=host_names("localhost", "127.0.0.1"))
         self.tls = tls
         self.client_root = client_root
+        self.socket = socket
         self.port = 0
         self.requests: dict[str, list[bytes]] = defaultdict(list)
         self.running: dict[str, int] = defaultdict(int)
         self.most_running = 0
+        self.height = 1000
+        self.healthy_hook: Callable[[str, bytes], Any] | None = None
         self._scripts: dict[str, deque[Any]] = defaultdict(deque)
         self._server: Any = None
         self._changed = asyncio.Condition()
@@ -214,7 +227,7 @@ class FakeGateway:
         unary["ChaincodeEvents"] = grpc.unary_stream_rpc_method_handler(self._events, **codec)
         deliver = {
             name: grpc.stream_stream_rpc_method_handler(partial(self._deliver, name), **codec)
-            for name in ("Deliver", "DeliverFiltered")
+            for name in ("Deliver", "DeliverFiltered", "DeliverWithPrivateData")
         }
         self._server.add_generic_rpc_handlers(
             (
@@ -222,7 +235,7 @@ class FakeGateway:
                 grpc.method_handlers_generic_handler("protos.Deliver", deliver),
             )
         )
-        address = f"127.0.0.1:{self.port}"
+        address = self.socket or f"127.0.0.1:{self.port}"
         if self.tls:
             credentials = grpc.ssl_server_credentials(
                 [(key_pem(self.peer), pem(self.peer.certificate))], self.client_root, self.client_root is not None
@@ -259,15 +272,19 @@ class FakeGateway:
             await asyncio.wait_for(self._changed.wait_for(lambda: len(self.requests[method]) >= count), 10)
 
     async def until_idle(self) -> None:
-        """Wait until no call is under way here."""
+        """Wait until no call is under way here, but for the client's own stream of commits."""
         async with self._changed:
-            await asyncio.wait_for(self._changed.wait_for(lambda: not any(self.running.values())), 10)
+            await asyncio.wait_for(self._changed.wait_for(self._is_idle), 10)
+
+    def _is_idle(self) -> bool:
+        return not any(count for method, count in self.running.items() if method != "feed")
 
     async def _enter(self, method: str, request: bytes) -> None:
         async with self._changed:
             self.requests[method].append(request)
             self.running[method] += 1
-            self.most_running = max(self.most_running, sum(self.running.values()))
+            running = sum(count for name, count in self.running.items() if name != "feed")
+            self.most_running = max(self.most_running, running)
             self._changed.notify_all()
 
     async def _leave(self, method: str) -> None:
@@ -280,6 +297,8 @@ class FakeGateway:
         try:
             script = self._scripts[method]
             answer = script.popleft() if script else None
+            if answer is None and self.healthy_hook is not None:
+                answer = self.healthy_hook(method, request)
             if isinstance(answer, bytes):
                 return answer
             if answer is not None:
@@ -293,7 +312,10 @@ class FakeGateway:
         """What a peer without faults answers."""
         if method == "Evaluate":
             proposal = parse_signed_proposal(gateway_pb2.EvaluateRequest.FromString(request).proposed_transaction)
-            echo = proposal_response_pb2.Response(status=200, payload=b" ".join(proposal.input.args))
+            content = b" ".join(proposal.input.args)
+            if proposal.chaincode == "qscc" and proposal.input.args[0] == b"GetChainInfo":
+                content = ledger_pb2.BlockchainInfo(height=self.height).SerializeToString()
+            echo = proposal_response_pb2.Response(status=200, payload=content)
             return gateway_pb2.EvaluateResponse(result=echo).SerializeToString()
         if method == "Endorse":
             return prepared(request, self.peer)
@@ -304,7 +326,9 @@ class FakeGateway:
         try:
             script = self._scripts[method]
             stream: Stream = script.popleft() if script else Stream(hold=True)
-            for message in stream.messages:
+            for message in stream.from_request(request):
+                yield message
+            while stream.more is not None and (message := await stream.more.get()) is not None:
                 yield message
             if stream.hold:
                 await asyncio.Event().wait()
@@ -319,7 +343,9 @@ class FakeGateway:
 
     async def _deliver(self, method: str, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
         async for request in requests:
-            async for message in self._play(method, request, context):
+            # The stream that the client keeps for itself, to learn of commits, is scripted and counted apart.
+            feed = method == "DeliverFiltered" and seek_of(request).start.WhichOneof("Type") == "newest"
+            async for message in self._play("feed" if feed else method, request, context):
                 yield message
             return
 

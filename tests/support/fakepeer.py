@@ -10,9 +10,9 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
@@ -22,8 +22,13 @@ from fabric_protos.peer import chaincode_pb2, proposal_pb2, proposal_response_pb
 from fabric_protos.peer import chaincode_shim_pb2 as shim
 
 Kind = shim.ChaincodeMessage
+CHAINCODE_ID = "test_1.0:abc"
 FRAME = 100
 Store = dict[tuple[str, str], bytes]
+
+
+class Cut(Exception):
+    """The stream ends here, without a word."""
 
 
 class Refused(Exception):
@@ -70,16 +75,27 @@ def proposal(
     return proposal_pb2.SignedProposal(proposal_bytes=inner.SerializeToString(), signature=b"s")
 
 
+def _bytes_of(message: shim.ChaincodeMessage | bytes) -> bytes:
+    return message if isinstance(message, bytes) else message.SerializeToString()
+
+
 class FakePeer:
     """One peer with a little ledger."""
 
-    def __init__(self, *, batch: int = 1000, multiple: int = 1000, delay_s: float = 0.0) -> None:
+    def __init__(
+        self, *, batch: int = 1000, multiple: int = 1000, delay_s: float = 0.0, max_message_bytes: int = 100 << 20
+    ) -> None:
+        self._options = [
+            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_send_message_length", max_message_bytes),
+        ]
         self.params = chaincode_pb2.ChaincodeAdditionalParams(
             use_write_batch=batch > 0,
             max_size_write_batch=batch,
             use_get_multiple_keys=multiple > 0,
             max_size_get_multiple_keys=multiple,
         )
+        self.batch_limit = batch
         self.delay_s = delay_s
         self.state: Store = {}
         """(collection, key) -> value; collection "" is public state."""
@@ -95,11 +111,15 @@ class FakePeer:
         self.hold: Callable[[str, str], Awaitable[None]] | None = None
         self.called: Callable[[str, list[bytes]], proposal_response_pb2.Response] | None = None
         self.ready = asyncio.Event()
+        self.cut_at: int | None = None
+        """The stream is cut in place of the message with this number, both directions counted; None for never."""
+        self.messages = 0
         self._transactions: dict[tuple[str, str], _Transaction] = {}
         self._active: set[tuple[str, str]] = set()
-        self._outgoing: asyncio.Queue[shim.ChaincodeMessage] = asyncio.Queue()
+        self._outgoing: asyncio.Queue[shim.ChaincodeMessage | bytes] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._ids = 0
+        self._ended = False
 
     # -- driving -----------------------------------------------------------------------------------------------------
 
@@ -120,6 +140,8 @@ class FakePeer:
         key = (channel, txid)
         transaction = _Transaction(asyncio.get_running_loop().create_future())
         self._transactions[key] = transaction
+        if self._ended:
+            raise ConnectionError("there is no stream")
         self.send(
             Kind.INIT if init else Kind.TRANSACTION,
             chaincode_pb2.ChaincodeInput(args=raw).SerializeToString(),
@@ -152,31 +174,61 @@ class FakePeer:
             shim.ChaincodeMessage(type=kind, payload=payload, channel_id=key[0], txid=key[1], proposal=signed)
         )
 
+    def send_raw(self, data: bytes) -> None:
+        """Send bytes in place of a message."""
+        self._outgoing.put_nowait(data)
+
+    def expect(self, key: tuple[str, str]) -> asyncio.Future[shim.ChaincodeMessage]:
+        """The COMPLETED or ERROR for a transaction whose frame the test sends itself."""
+        self._transactions[key] = _Transaction(asyncio.get_running_loop().create_future())
+        return self._transactions[key].done
+
     # -- the stream --------------------------------------------------------------------------------------------------
 
     async def serve(
         self,
         read: Callable[[], Awaitable[shim.ChaincodeMessage | None]],
-        write: Callable[[shim.ChaincodeMessage], Awaitable[Any]],
+        write: Callable[[shim.ChaincodeMessage | bytes], Awaitable[Any]],
     ) -> None:
+        self._outgoing, self.messages, self._ended = asyncio.Queue(), 0, False
+        self._active.clear()
+
         async def write_all() -> None:
             while True:
-                await write(await self._outgoing.get())
+                message = await self._outgoing.get()
+                self._count()
+                await write(message)
 
-        writer = asyncio.create_task(write_all())
-        try:
+        async def read_all() -> None:
             while (message := await read()) is not None:
+                self._count()
                 self._take(message)
+
+        ends = {asyncio.create_task(write_all()), asyncio.create_task(read_all())}
+        try:
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
-            writer.cancel()
+            self.ready.clear()
+            self._ended = True
             for transaction in self._transactions.values():
                 if not transaction.done.done():
                     transaction.done.set_exception(ConnectionError("chaincode stream terminated"))
+                    transaction.done.exception()  # nobody may be waiting
+            for task in ends:
+                task.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
+
+    def _count(self) -> None:
+        self.messages += 1
+        if self.cut_at is not None and self.messages >= self.cut_at:
+            raise Cut
 
     @asynccontextmanager
     async def dial(self, address: str, credentials: grpc.ChannelCredentials | None = None) -> AsyncIterator[FakePeer]:
         """Connect to a chaincode service."""
-        options = [("grpc.max_receive_message_length", 100 << 20), ("grpc.max_send_message_length", 100 << 20)]
+        options = self._options
         channel = (
             grpc.aio.insecure_channel(address, options=options)
             if credentials is None
@@ -185,7 +237,7 @@ class FakePeer:
         async with channel:
             call: Any = channel.stream_stream(
                 "/protos.Chaincode/Connect",
-                request_serializer=shim.ChaincodeMessage.SerializeToString,
+                request_serializer=_bytes_of,
                 response_deserializer=shim.ChaincodeMessage.FromString,
             )()
 
@@ -193,7 +245,13 @@ class FakePeer:
                 message = await call.read()
                 return message if isinstance(message, shim.ChaincodeMessage) else None
 
-            served = asyncio.create_task(self.serve(read, call.write))
+            async def serve() -> None:
+                try:
+                    await self.serve(read, call.write)
+                except Cut:
+                    call.cancel()
+
+            served = asyncio.create_task(serve())
             waited = asyncio.create_task(self.ready.wait())
             try:
                 async with asyncio.timeout(10):
@@ -210,7 +268,7 @@ class FakePeer:
 
     @asynccontextmanager
     async def listen(
-        self, credentials: grpc.ServerCredentials | None = None, host: str = "127.0.0.1"
+        self, credentials: grpc.ServerCredentials | None = None, host: str = "127.0.0.1", port: int = 0
     ) -> AsyncIterator[str]:
         """Serve ChaincodeSupport.Register; gives the address."""
 
@@ -218,21 +276,24 @@ class FakePeer:
             async def read() -> shim.ChaincodeMessage | None:
                 return await anext(requests, None)
 
-            await self.serve(read, context.write)
+            try:
+                await self.serve(read, context.write)
+            except Cut:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
 
-        server = grpc.aio.server()
+        server = grpc.aio.server(options=[*self._options, ("grpc.so_reuseport", 0)])
         handler = grpc.stream_stream_rpc_method_handler(
             register,
             request_deserializer=shim.ChaincodeMessage.FromString,
-            response_serializer=shim.ChaincodeMessage.SerializeToString,
+            response_serializer=_bytes_of,
         )
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("protos.ChaincodeSupport", {"Register": handler}),)
         )
         port = (
-            server.add_insecure_port(f"{host}:0")
+            server.add_insecure_port(f"{host}:{port}")
             if credentials is None
-            else server.add_secure_port(f"{host}:0", credentials)
+            else server.add_secure_port(f"{host}:{port}", credentials)
         )
         await server.start()
         try:
@@ -342,7 +403,7 @@ class FakePeer:
 
     def _write_batch_state(self, payload: bytes, transaction: _Transaction) -> bytes:
         batch = shim.WriteBatchState.FromString(payload)
-        assert 0 < len(batch.rec) <= self.params.max_size_write_batch
+        assert 0 < len(batch.rec) <= self.batch_limit
         for record in batch.rec:
             self._check("PUT_STATE", record.key)
             at = (record.collection, record.key)
@@ -422,3 +483,7 @@ class FakePeer:
         response = self.called(spec.chaincode_id.name, list(spec.input.args))
         inner = shim.ChaincodeMessage(type=Kind.COMPLETED, payload=response.SerializeToString())
         return inner.SerializeToString()
+
+
+Connect: TypeAlias = Callable[..., AbstractAsyncContextManager[FakePeer]]
+"""The fixture `connect`: `connect(chaincode, peer, **options)` gives a peer with the chaincode on its stream."""

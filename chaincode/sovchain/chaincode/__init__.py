@@ -8,26 +8,33 @@ Importing this package opens nothing and does not load gRPC.
 
 from __future__ import annotations
 
+from sovchain.chaincode.access import Requirement, attribute, holder, msp, role, unit
 from sovchain.chaincode.chaincode import Chaincode
 from sovchain.chaincode.context import ClientIdentity, Context
 from sovchain.chaincode.contract import Contract
 from sovchain.chaincode.errors import (
+    AccessError,
     ArgumentError,
     CalledChaincodeError,
     ChaincodeError,
     ContractError,
     DefinitionError,
+    DeterminismError,
     LedgerError,
     NotSupportedError,
+    RecordError,
     ResultError,
     ServiceError,
     StreamError,
     StubUseError,
 )
+from sovchain.chaincode.machine import Given, Guard, StateMachine, To, guard
 from sovchain.chaincode.operation import EncodedCall, Operation, Query, Transaction, Transient, query, transaction
+from sovchain.chaincode.recordtypes import record
 from sovchain.chaincode.stub import Items, KeyModification, KeyValue, Page, Response, Stub
 
 __all__ = [
+    "AccessError",
     "ArgumentError",
     "CalledChaincodeError",
     "Chaincode",
@@ -37,7 +44,10 @@ __all__ = [
     "Contract",
     "ContractError",
     "DefinitionError",
+    "DeterminismError",
     "EncodedCall",
+    "Given",
+    "Guard",
     "Items",
     "KeyModification",
     "KeyValue",
@@ -46,14 +56,25 @@ __all__ = [
     "Operation",
     "Page",
     "Query",
+    "RecordError",
+    "Requirement",
     "Response",
     "ResultError",
     "ServiceError",
+    "StateMachine",
     "StreamError",
     "Stub",
     "StubUseError",
+    "To",
     "Transaction",
     "Transient",
+    "attribute",
+    "guard",
+    "holder",
+    "msp",
     "query",
+    "record",
+    "role",
     "transaction",
+    "unit",
 ]

@@ -107,6 +107,21 @@ class BlockingStub:
         """See `Stub.transient`."""
         return self._stub.transient
 
+    @property
+    def decorations(self) -> Mapping[str, bytes]:
+        """See `Stub.decorations`."""
+        return self._stub.decorations
+
+    @property
+    def signed_proposal(self) -> bytes:
+        """See `Stub.signed_proposal`."""
+        return self._stub.signed_proposal
+
+    @property
+    def binding(self) -> bytes:
+        """See `Stub.binding`."""
+        return self._stub.binding
+
     def get_state(self, key: str) -> bytes | None:
         """See `Stub.get_state`."""
         return self._bridge.wait(self._stub.get_state(key))
@@ -135,6 +150,18 @@ class BlockingStub:
         """See `Stub.range_page`."""
         return self._bridge.wait(self._stub.range_page(start, end, page_size=page_size, bookmark=bookmark))
 
+    def partial_composite_page(
+        self, object_type: str, attributes: Sequence[str] = (), *, page_size: int = 100, bookmark: str = ""
+    ) -> Page[KeyValue]:
+        """See `Stub.partial_composite_page`."""
+        return self._bridge.wait(
+            self._stub.partial_composite_page(object_type, attributes, page_size=page_size, bookmark=bookmark)
+        )
+
+    def composite_page(self, *, page_size: int = 100, bookmark: str = "") -> Page[KeyValue]:
+        """See `Stub.composite_page`."""
+        return self._bridge.wait(self._stub.composite_page(page_size=page_size, bookmark=bookmark))
+
     def history(self, key: str) -> BlockingItems[KeyModification]:
         """See `Stub.history`."""
         return BlockingItems(self._stub.history(key), self._bridge)
@@ -142,6 +169,10 @@ class BlockingStub:
     def rich_query(self, query: str) -> BlockingItems[KeyValue]:
         """See `Stub.rich_query`."""
         return BlockingItems(self._stub.rich_query(query), self._bridge)
+
+    def rich_query_page(self, query: str, *, page_size: int = 100, bookmark: str = "") -> Page[KeyValue]:
+        """See `Stub.rich_query_page`."""
+        return self._bridge.wait(self._stub.rich_query_page(query, page_size=page_size, bookmark=bookmark))
 
     def get_validation_parameter(self, key: str) -> bytes | None:
         """See `Stub.get_validation_parameter`."""
@@ -154,6 +185,10 @@ class BlockingStub:
     def get_private_data(self, collection: str, key: str) -> bytes | None:
         """See `Stub.get_private_data`."""
         return self._bridge.wait(self._stub.get_private_data(collection, key))
+
+    def get_multiple_private(self, collection: str, keys: Sequence[str], *, checked: bool = True) -> list[bytes | None]:
+        """See `Stub.get_multiple_private`."""
+        return self._bridge.wait(self._stub.get_multiple_private(collection, keys, checked=checked))
 
     def put_private_data(self, collection: str, key: str, value: bytes) -> None:
         """See `Stub.put_private_data`."""
@@ -174,6 +209,26 @@ class BlockingStub:
     def private_range(self, collection: str, start: str = "", end: str = "") -> BlockingItems[KeyValue]:
         """See `Stub.private_range`."""
         return BlockingItems(self._stub.private_range(collection, start, end), self._bridge)
+
+    def private_partial_composite_range(
+        self, collection: str, object_type: str, attributes: Sequence[str] = ()
+    ) -> BlockingItems[KeyValue]:
+        """See `Stub.private_partial_composite_range`."""
+        return BlockingItems(
+            self._stub.private_partial_composite_range(collection, object_type, attributes), self._bridge
+        )
+
+    def private_rich_query(self, collection: str, query: str) -> BlockingItems[KeyValue]:
+        """See `Stub.private_rich_query`."""
+        return BlockingItems(self._stub.private_rich_query(collection, query), self._bridge)
+
+    def get_private_validation_parameter(self, collection: str, key: str) -> bytes | None:
+        """See `Stub.get_private_validation_parameter`."""
+        return self._bridge.wait(self._stub.get_private_validation_parameter(collection, key))
+
+    def set_private_validation_parameter(self, collection: str, key: str, policy: bytes) -> None:
+        """See `Stub.set_private_validation_parameter`."""
+        self._bridge.wait(self._stub.set_private_validation_parameter(collection, key, policy))
 
     def set_event(self, name: str, payload: bytes) -> None:
         """See `Stub.set_event`."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import hashlib
 import inspect
-from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from sovchain.chaincode.context import Context
 from sovchain.chaincode.contract import Contract
+from sovchain.chaincode.determinism.guard import MODES, guard_modules, watching
 from sovchain.chaincode.errors import (
     E_FUNCTION,
     E_INTERNAL,
@@ -27,10 +26,13 @@ from sovchain.chaincode.errors import (
 from sovchain.chaincode.log import Log, frames
 from sovchain.chaincode.metadata import METADATA_FUNCTION, metadata_json
 from sovchain.chaincode.stub import Response
+from sovchain.chaincode.values import encode_value
+from sovchain.chaincode.workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
+    from sovchain.chaincode.determinism.guard import DeterminismMode
     from sovchain.chaincode.operation import Operation
     from sovchain.chaincode.stub import Stub
 
@@ -40,8 +42,6 @@ MAX_TRANSIENT_ENTRIES = 64
 MAX_TRANSIENT_BYTES = 32 * 1024 * 1024
 """Most bytes of all transient values together."""
 MAX_RESULT_BYTES = 32 * 1024 * 1024
-MAX_THREADS = 32
-"""Most contract methods without `async` that run at the same time."""
 
 log = Log("sovchain.chaincode")
 
@@ -50,15 +50,26 @@ class Chaincode:
     """What a chaincode module exposes as `chaincode`.
 
     Args:
-        contracts: the contracts that it serves; a call without a contract's name goes to the first.
+        contracts: the contracts that it serves.
         name: name for logs and metadata; the names of the contracts joined by `+` if not given.
         version: version for metadata.
+        default: name of the contract that a call without a contract's name goes to; the first if not given.
+        determinism: what happens when a contract uses a clock, randomness, the environment, files, the network, threads or
+            hash values while a transaction runs: "refuse" with E_DETERMINISM, "warn" in the log, or "off".
 
     Raises:
-        DefinitionError: no contract, or two of one name.
+        DefinitionError: no contract, two of one name, no contract of the default's name, or another mode.
     """
 
-    def __init__(self, contracts: Sequence[Contract], name: str | None = None, *, version: str = "") -> None:
+    def __init__(
+        self,
+        contracts: Sequence[Contract],
+        name: str | None = None,
+        *,
+        version: str = "",
+        default: str | None = None,
+        determinism: DeterminismMode = "off",
+    ) -> None:
         if not contracts:
             raise DefinitionError("a chaincode has at least one contract")
         self.contracts: dict[str, Contract] = {}
@@ -72,9 +83,21 @@ class Chaincode:
             operations.update((operation.name, operation) for operation in type(contract).operations().values())
         self.name = name or "+".join(self.contracts)
         self.version = version
-        self.default = contracts[0].name
+        self.default = default or contracts[0].name
+        if self.default not in self.contracts:
+            raise DefinitionError(f"the chaincode has no contract {self.default} to be its default")
+        if determinism not in MODES:
+            raise DefinitionError(f"determinism is one of {', '.join(MODES)}")
+        self.determinism = determinism
+        if determinism != "off":
+            guard_modules(type(contract).__module__ for contract in contracts)
         self._operations = MappingProxyType(operations)
-        self._threads: ThreadPoolExecutor | None = None
+        self._workers = Workers(f"contract {self.name}")
+        self._with_transient = frozenset(
+            operation.name
+            for operation in operations.values()
+            if any(parameter.transient for parameter in operation.parameters)
+        )
 
     @property
     def operations(self) -> Mapping[str, Operation[..., Any]]:
@@ -91,9 +114,15 @@ class Chaincode:
         try:
             if stub.args and stub.args[0] == METADATA_FUNCTION:
                 return Response(STATUS_OK, payload=metadata_json(self))
-            operation = self._find(stub.args)
-            _check_sizes(stub)
-            return Response(STATUS_OK, payload=await self._run(stub, operation))
+            _check_arguments(stub)
+            contract, function = self._contract(stub.args)
+            operation = self._operations.get(f"{contract.name}:{function}")
+            if operation is None or operation.name in self._with_transient:
+                _check_transient(stub)
+            if self.determinism == "off":
+                return await self._answer(stub, contract, function, operation)
+            with watching(self.determinism, stub.transaction_id):
+                return await self._answer(stub, contract, function, operation)
         except ContractError as error:
             return self._refused(stub, operation, error)
         except asyncio.CancelledError as error:
@@ -106,53 +135,46 @@ class Chaincode:
 
     def close(self) -> None:
         """Give back the threads. The chaincode may be used again."""
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
-            self._threads = None
+        self._workers.close()
 
-    def _find(self, args: Sequence[bytes]) -> Operation[..., Any]:
-        name = args[0].decode("utf-8", "replace") if args else ""
-        contract, colon, _ = name.rpartition(":")
-        found = self._operations.get(name if colon else f"{self.default}:{name}")
-        if found is not None:
-            return found
-        listed = [key for key in self._operations if key.startswith(f"{contract}:")] or list(self._operations)
-        raise ContractError(E_FUNCTION, f"the chaincode has no such function; it has {', '.join(listed)}")
+    def _contract(self, args: Sequence[bytes]) -> tuple[Contract, str]:
+        """The contract that a call is for, and the function in it. Raises ContractError E_FUNCTION."""
+        name, colon, function = (args[0].decode("utf-8", "replace") if args else "").rpartition(":")
+        found = self.contracts.get(name if colon else self.default)
+        if found is None:
+            raise ContractError(E_FUNCTION, f"the chaincode has no such contract; it has {', '.join(self.contracts)}")
+        return found, function
+
+    async def _answer(
+        self, stub: Stub, contract: Contract, function: str, operation: Operation[..., Any] | None
+    ) -> Response:
+        if operation is None:
+            return Response(STATUS_OK, payload=await self._run_unknown(stub, contract, function))
+        return Response(STATUS_OK, payload=await self._run(stub, operation))
+
+    async def _run_unknown(self, stub: Stub, contract: Contract, function: str) -> bytes:
+        result = await contract.unknown(Context(stub), function, stub.args[1:])
+        return b"" if result is None else _bounded(encode_value(result))
 
     async def _run(self, stub: Stub, operation: Operation[..., Any]) -> bytes:
-        parameters = operation.decode_call(stub.args[1:], stub.transient)
-        contract = self.contracts[operation.contract]
-        method = getattr(contract, operation.method)
         stub.read_only = operation.readonly
         context = Context(stub)
+        if operation.requires is not None:
+            operation.requires.check(context.identity, operation.name)
+        # The transient map is inside the proposal, which is not taken apart unless somebody asks for a part of it.
+        transient = stub.transient if operation.name in self._with_transient else {}
+        parameters = operation.decode_call(stub.args[1:], transient)
+        contract = self.contracts[operation.contract]
+        method = getattr(contract, operation.attribute)
         await contract.before(context, operation)
         if inspect.iscoroutinefunction(method):
             result = await method(context, **parameters)
         else:
-            result = await self._in_thread(lambda: method(context, **parameters))
+            result = await self._workers.run(lambda: method(context, **parameters))
             if inspect.isawaitable(result):
                 result = await result
         await contract.after(context, operation, result)
-        payload = operation.result.encode_result(result)
-        if len(payload) > MAX_RESULT_BYTES:
-            raise ResultError(f"the result has {len(payload)} bytes, at most {MAX_RESULT_BYTES} are possible")
-        return payload
-
-    async def _in_thread(self, call: Callable[[], Any]) -> Any:
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=f"contract {self.name}")
-        variables = contextvars.copy_context()
-
-        def guarded() -> tuple[Any, BaseException | None]:
-            try:
-                return variables.run(call), None
-            except BaseException as error:  # a future cannot carry StopIteration, nor a thread SystemExit
-                return None, error
-
-        result, error = await asyncio.get_running_loop().run_in_executor(self._threads, guarded)
-        if error is not None:
-            raise error
-        return result
+        return _bounded(operation.result.encode_result(result))
 
     def _refused(self, stub: Stub, operation: Operation[..., Any] | None, error: ContractError) -> Response:
         try:
@@ -164,10 +186,19 @@ class Chaincode:
         return Response(STATUS_REFUSED, message)
 
 
-def _check_sizes(stub: Stub) -> None:
+def _bounded(payload: bytes) -> bytes:
+    if len(payload) > MAX_RESULT_BYTES:
+        raise ResultError(f"the result has {len(payload)} bytes, at most {MAX_RESULT_BYTES} are possible")
+    return payload
+
+
+def _check_arguments(stub: Stub) -> None:
     total = sum(map(len, stub.args))
     if total > MAX_ARGUMENT_BYTES:
         raise ArgumentError(None, f"the arguments have {total} bytes, at most {MAX_ARGUMENT_BYTES} are possible")
+
+
+def _check_transient(stub: Stub) -> None:
     if len(stub.transient) > MAX_TRANSIENT_ENTRIES:
         raise ArgumentError(None, f"the transient map has more than {MAX_TRANSIENT_ENTRIES} entries")
     total = sum(map(len, stub.transient.values()))

@@ -1,51 +1,32 @@
 """Client mode: the chaincode dials the peer's chaincode listener, as chaincode that a peer has started does.
 
-Mirrors fabric-chaincode-go/shim/shim.go and internal/client.go.
+Mirrors fabric-chaincode-go/shim/shim.go and internal/client.go, but for `keep`: it dials again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
-
-import grpc.aio
-from fabric_protos.peer import chaincode_shim_pb2 as shim
+import random
+from typing import TYPE_CHECKING, Final
 
 from sovchain.chaincode.errors import ServiceError, StreamError
-from sovchain.chaincode.exchange import MAX_FRAME_BYTES
 from sovchain.chaincode.handler import Handler, Limits
 from sovchain.chaincode.log import Log
+from sovchain.chaincode.transport import Keepalive, dial
 
 if TYPE_CHECKING:
     from sovchain.chaincode.chaincode import Chaincode
+    from sovchain.chaincode.peerstub import StubOptions
     from sovchain.chaincode.tls import ClientTls
 
+REGISTER: Final = "/protos.ChaincodeSupport/Register"
+FIRST_PAUSE_S: Final = 0.1
+LAST_PAUSE_S: Final = 2.0
+_ATTEMPT_S: Final = 3.0
+_CLOSE_S: Final = 0.5
+"""A peer that is gone answers no farewell, and the next attempt should not wait for one."""
+
 log = Log("sovchain.chaincode.connect")
-
-_OPTIONS: list[tuple[str, int | str]] = [
-    ("grpc.max_send_message_length", MAX_FRAME_BYTES),
-    ("grpc.max_receive_message_length", MAX_FRAME_BYTES),
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-]
-
-
-class ClientStream:
-    """The stream that this side opened, as the handler wants it."""
-
-    def __init__(self, call: grpc.aio.StreamStreamCall[shim.ChaincodeMessage, shim.ChaincodeMessage]) -> None:
-        self._call = call
-
-    async def read(self) -> shim.ChaincodeMessage | None:
-        """The next message, or None at the end."""
-        message = await self._call.read()
-        return message if isinstance(message, shim.ChaincodeMessage) else None
-
-    async def write(self, message: shim.ChaincodeMessage) -> None:
-        """Send a message."""
-        await self._call.write(message)
 
 
 class PeerConnection:
@@ -57,6 +38,8 @@ class PeerConnection:
         peer_address: `host:port` of the peer's chaincode listener.
         tls: None for plain text.
         limits: what the peer may have in hand.
+        options: how stubs behave.
+        keepalive: when a silent peer is given up.
     """
 
     def __init__(
@@ -67,53 +50,119 @@ class PeerConnection:
         *,
         tls: ClientTls | None = None,
         limits: Limits | None = None,
+        options: StubOptions | None = None,
+        keepalive: Keepalive | None = None,
     ) -> None:
         if not chaincode_id:
             raise ServiceError("a chaincode that dials a peer has a chaincode id: set CORE_CHAINCODE_ID_NAME")
         self.chaincode = chaincode
+        self.chaincode_id = chaincode_id
         self._peer_address = peer_address
         self._tls = tls
-        self._handler = Handler(chaincode, chaincode_id, limits)
+        self._limits = limits
+        self._options = options
+        self._keepalive = keepalive or Keepalive()
+        self._handler: Handler | None = None
+        self._was_ready = False
+        self._stopping = asyncio.Event()
+
+    @property
+    def handlers(self) -> list[Handler]:
+        """The one that serves the peer now, or none."""
+        return [] if self._handler is None else [self._handler]
+
+    @property
+    def serving(self) -> bool:
+        """Whether it is there for the peer: until it is stopped."""
+        return not self._stopping.is_set()
 
     async def run(self, dial_timeout_s: float = 30.0) -> None:
-        """Dial, register, and serve until the peer ends the stream or `stop` was called. May be used once.
+        """Dial, register, and serve until the peer ends the stream or `stop` was called.
 
         Raises:
             StreamError: the peer cannot be reached within `dial_timeout_s` seconds, refuses, or the stream breaks.
+            ServiceError: the TLS material is not valid.
         """
-        async with self._channel() as channel:
+        loop = asyncio.get_running_loop()
+        deadline, pause = loop.time() + dial_timeout_s, FIRST_PAUSE_S
+        while not self._stopping.is_set():
             try:
-                async with asyncio.timeout(dial_timeout_s):
-                    await channel.channel_ready()
-            except TimeoutError:
-                raise StreamError(
-                    f"cannot reach the peer at {self._peer_address} within {dial_timeout_s:g} seconds: check the "
-                    "address, that its chaincode listener is up, and the TLS roots and certificates of both sides"
-                ) from None
-            register = channel.stream_stream(
-                "/protos.ChaincodeSupport/Register",
-                request_serializer=shim.ChaincodeMessage.SerializeToString,
-                response_deserializer=shim.ChaincodeMessage.FromString,
-            )
-            call = register()  # type: ignore[call-arg] # the stubs miss that the iterator may be left out
-            log.info("connected to peer", peer=self._peer_address)
+                await self._serve_once(max(deadline - loop.time(), 0.1))
+                return
+            except _NotReachedError as error:
+                if loop.time() + pause > deadline:
+                    raise StreamError(
+                        f"{error}; tried for {dial_timeout_s:g} seconds: check the address, that the peer's chaincode "
+                        "listener is up, and the TLS roots and certificates of both sides"
+                    ) from None
+            await self._pause(pause)
+            pause = min(pause * 2, LAST_PAUSE_S)
+
+    async def keep(self) -> None:
+        """Serve the peer until `stop` is called: when it cannot be reached, refuses, or the stream ends, dial again.
+
+        The first pause is 0.1 s, each further one twice as long up to 2 s, a fifth more or less by chance; after a stream
+        that was ready it begins anew.
+
+        Raises:
+            ServiceError: the TLS material is not valid.
+        """
+        pause = FIRST_PAUSE_S
+        while not self._stopping.is_set():
+            reason = "the peer ended the stream"
+            self._was_ready = False
             try:
-                await self._handler.run(ClientStream(call))
-            finally:
-                if not call.done():
-                    await call.done_writing()
-                call.cancel()
+                await self._serve_once(_ATTEMPT_S)
+            except StreamError as error:
+                reason = str(error)
+            if self._stopping.is_set():
+                return
+            pause = FIRST_PAUSE_S if self._was_ready else pause
+            wait_s = pause * random.uniform(0.8, 1.2)  # noqa: S311 - spreads the load, guards no secret
+            log.warning("not connected", peer=self._peer_address, reason=reason, again_in_s=round(wait_s, 2))
+            await self._pause(wait_s)
+            pause = min(pause * 2, LAST_PAUSE_S)
 
     async def stop(self, grace_s: float = 5.0) -> None:
         """Refuse new transactions, answer those in hand within `grace_s` seconds, and end the stream."""
-        await self._handler.drain(grace_s)
-        self._handler.end()
+        self._stopping.set()
+        if self._handler is not None:
+            await self._handler.drain(grace_s)
+            if self._handler is not None:
+                self._handler.end()
         self.chaincode.close()
 
-    def _channel(self) -> grpc.aio.Channel:
-        options = list(_OPTIONS)
-        if self._tls is None:
-            return grpc.aio.insecure_channel(self._peer_address, options=options)
-        if self._tls.server_name is not None:
-            options.append(("grpc.ssl_target_name_override", self._tls.server_name))
-        return grpc.aio.secure_channel(self._peer_address, self._tls.credentials(), options=options)
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    async def _serve_once(self, timeout_s: float) -> None:
+        tls = None if self._tls is None else self._tls.context()
+        name = None if self._tls is None else self._tls.server_name
+        try:
+            async with asyncio.timeout(timeout_s):
+                made = await dial(self._peer_address, tls=tls, server_name=name, keepalive=self._keepalive)
+        except TimeoutError:
+            raise _NotReachedError(f"cannot reach the peer at {self._peer_address}: no answer") from None
+        except StreamError as error:
+            raise _NotReachedError(str(error)) from None
+        self._handler = handler = Handler(self.chaincode, self.chaincode_id, self._limits, self._options)
+        try:
+            authority = name or self._peer_address
+            stream = made.connection.request(REGISTER, authority, secure=tls is not None)
+            log.info("connected to peer", peer=self._peer_address)
+            try:
+                await handler.run(stream)
+            finally:
+                self._was_ready = handler.was_ready
+                stream.finish()
+        finally:
+            self._handler = None
+            await made.close(_CLOSE_S)
+
+
+class _NotReachedError(StreamError):
+    """There is no connection yet."""

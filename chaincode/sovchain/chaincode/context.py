@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sovchain.chaincode.errors import StubUseError
 
@@ -13,10 +13,14 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cryptography import x509
+    from pydantic import BaseModel
 
     from sovchain.chaincode.blocking import BlockingStub
+    from sovchain.chaincode.records import PrivateRecords, Records, Written
     from sovchain.chaincode.stub import Stub
     from sovchain.protocol.identity import Identity
+
+M = TypeVar("M", bound="BaseModel")
 
 NODE_ROLES = ("client", "peer", "admin", "orderer")
 
@@ -79,6 +83,7 @@ class Context:
 
     def __init__(self, stub: Stub) -> None:
         self.stub: Stub = stub
+        self._written: Written = {}
         try:
             self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
@@ -130,6 +135,26 @@ class Context:
         if self._loop is None:
             raise StubUseError("the blocking stub needs a context that was made inside an event loop")
         return BlockingStub(self.stub, self._loop)
+
+    def records(self, model: type[M]) -> Records[M]:
+        """The records of a model in public state.
+
+        Raises:
+            DefinitionError: the model is no record (`sovchain.chaincode.record`).
+        """
+        from sovchain.chaincode.records import Records
+
+        return Records(self.stub, model, self._written)
+
+    def private_records(self, model: type[M], collection: str) -> PrivateRecords[M]:
+        """The records of a model in a private collection.
+
+        Raises:
+            DefinitionError: the model is no record (`sovchain.chaincode.record`).
+        """
+        from sovchain.chaincode.records import PrivateRecords
+
+        return PrivateRecords(self.stub, model, self._written, collection)
 
     def set_event(self, name: str, payload: Any) -> None:
         """Attach an event to the transaction: bytes and text as they are, any other value as canonical JSON.

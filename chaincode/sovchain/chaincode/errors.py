@@ -20,6 +20,18 @@ E_FUNCTION = "E_FUNCTION"
 """The chaincode has no such function."""
 E_INTERNAL = "E_INTERNAL"
 """Something failed that the contract did not foresee; the log of the chaincode has the reference."""
+E_ACCESS = "E_ACCESS"
+"""The caller's certificate does not say what the operation requires."""
+E_DETERMINISM = "E_DETERMINISM"
+"""The contract used a clock, randomness or the like, and the chaincode is told to refuse that."""
+E_BOOKMARK = "E_BOOKMARK"
+"""A bookmark does not belong to the listing."""
+E_EXISTS = "E_EXISTS"
+"""There is a record with this key already."""
+E_NOT_FOUND = "E_NOT_FOUND"
+"""There is no record with this key."""
+E_STATE = "E_STATE"
+"""The record's state does not allow the action."""
 E_BUSY = "E_BUSY"
 """The chaincode has as many transactions in hand as it takes, or is being stopped; the call may be repeated."""
 
@@ -111,6 +123,32 @@ class ArgumentError(ContractError):
         super().__init__(E_ARGUMENT, text, **fields)
         self.parameter = parameter
         self.reason = reason
+
+
+class AccessError(ContractError):
+    """The caller may not do this (code `E_ACCESS` unless the contract names another).
+
+    It names what is required, which the contract's metadata says too, and nothing of the caller or of the state.
+    """
+
+    def __init__(self, what: str, required: str, *, code: str = E_ACCESS) -> None:
+        super().__init__(code, f"the caller may not do {what}: it requires {required}", requires=required)
+        self.what = what
+        self.required = required
+
+
+class DeterminismError(ContractError):
+    """The contract used what differs between peers while a transaction ran (code `E_DETERMINISM`)."""
+
+    def __init__(self, rule: str, used: str, instead: str) -> None:
+        super().__init__(E_DETERMINISM, f"the contract used {used}, which differs between peers: {instead}", rule=rule)
+        self.rule = rule
+        self.used = used
+        self.instead = instead
+
+
+class RecordError(ChaincodeError):
+    """State under a record's key is no such record, or was written by a newer version of the contract."""
 
 
 class ResultError(ChaincodeError):

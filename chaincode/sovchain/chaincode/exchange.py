@@ -8,6 +8,7 @@ and the next one goes out when the answer to the last has come, even if nobody w
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ class Exchange:
         channel_id: the channel.
         transaction_id: the transaction.
         send: queues a message for the stream; called on the event loop.
+        deadline: when the transaction's time is over, on the clock of the event loop.
         awaited: an answer to an earlier use of the same key is still to come, and must be let pass first.
     """
 
@@ -40,18 +42,20 @@ class Exchange:
         transaction_id: str,
         send: Callable[[shim.ChaincodeMessage], None],
         *,
+        deadline: float = math.inf,
         awaited: bool = False,
     ) -> None:
         self.channel_id = channel_id
         self.transaction_id = transaction_id
+        self.deadline = deadline
         self._send = send
         self._waiting: deque[tuple[shim.ChaincodeMessage, asyncio.Future[bytes]]] = deque()
         self._outstanding = awaited
         self._current: asyncio.Future[bytes] | None = None
         self._kind = shim.ChaincodeMessage.UNDEFINED
         self._closed: str | None = None
-        self.superseded = False
-        """Set when the peer has sent the same transaction again: this run is no longer answered."""
+        self.given_up = False
+        """Set when the transaction was answered without its contract, or sent again: this run is no longer answered."""
 
     @property
     def outstanding(self) -> bool:

@@ -3,7 +3,8 @@
 Either side may have opened the stream; the frames are the same. The chaincode speaks first (REGISTER), the peer answers
 REGISTERED and READY, and from then on sends transactions, which run side by side: each is a task with an `Exchange`
 of its own, found again by channel and transaction id. Every transaction that was taken is answered with exactly one
-COMPLETED or ERROR, whatever the contract does, unless the stream is gone. All frames leave through one queue.
+COMPLETED or ERROR, whatever the contract does, unless the stream is gone. A contract that does not end in time is answered
+for and told to end; if it does not even that, it holds up nobody.
 
 Mirrors fabric-chaincode-go/shim/handler.go; the peer's side is fabric/core/chaincode/handler.go.
 """
@@ -16,20 +17,25 @@ from typing import TYPE_CHECKING, Protocol
 
 from fabric_protos.peer import chaincode_pb2, proposal_response_pb2
 from fabric_protos.peer import chaincode_shim_pb2 as shim
+from google.protobuf.message import DecodeError
 
 from sovchain.chaincode.errors import E_BUSY, LedgerError, StreamError
 from sovchain.chaincode.exchange import MAX_PAYLOAD_BYTES, Exchange
 from sovchain.chaincode.log import Log, frames
-from sovchain.chaincode.peerstub import Offers, PeerStub
+from sovchain.chaincode.peerstub import Offers, PeerStub, StubOptions
 from sovchain.chaincode.stub import Response
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sovchain.chaincode.chaincode import Chaincode
 
 Kind = shim.ChaincodeMessage
 E_TIMEOUT = "E_TIMEOUT"
 """The contract did not end in time; the peer has given up on it before, unless its own limit is longer."""
 STATUS_BUSY = 503
+MAX_LATE = 1000
+"""Most answers that are still to come for transactions that were given up, for a peer that repeats one."""
 
 log = Log("sovchain.chaincode.handler")
 
@@ -50,37 +56,50 @@ class Limits:
 
 
 class PeerStream(Protocol):
-    """A stream of messages to and from a peer."""
+    """A stream of marshalled messages to and from a peer; `http2.Stream` is one."""
 
-    async def read(self) -> shim.ChaincodeMessage | None:
-        """The next message, or None when the peer has ended the stream."""
+    def open(self, on_message: Callable[[bytes], None], on_end: Callable[[StreamError | None], None]) -> None:
+        """Say who takes the messages and the end."""
 
-    async def write(self, message: shim.ChaincodeMessage) -> None:
-        """Send a message. Only one call at a time."""
+    def send(self, message: bytes) -> None:
+        """Send a message; nothing happens on a stream that has ended."""
 
 
 Key = tuple[str, str]
 
 
 class Handler:
-    """Serves one peer until the stream ends.
+    """Serves one peer until the stream ends. May be used once.
 
     Args:
         chaincode: what answers the calls.
         chaincode_id: the name to register under: the package id `label:hash`.
         limits: what the stream may have in hand.
+        options: how stubs behave.
     """
 
-    def __init__(self, chaincode: Chaincode, chaincode_id: str, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        chaincode: Chaincode,
+        chaincode_id: str,
+        limits: Limits | None = None,
+        options: StubOptions | None = None,
+    ) -> None:
         self._chaincode = chaincode
         self._chaincode_id = chaincode_id
         self._limits = limits or Limits()
+        self._options = options or StubOptions()
         self._offers = Offers()
         self._state = "created"
-        self._outgoing: asyncio.Queue[shim.ChaincodeMessage | None] = asyncio.Queue()
-        self._exchanges: dict[Key, Exchange] = {}
+        self._stream: PeerStream | None = None
+        self._failure: StreamError | None = None
+        self._loop = asyncio.get_running_loop()
+        self._exchanges: dict[Key, Exchange] = {}  # in the order of their deadlines
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._waiting: dict[Key, shim.ChaincodeMessage] = {}
+        self._lost: set[asyncio.Task[None]] = set()
+        self._late: dict[Key, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
@@ -88,7 +107,12 @@ class Handler:
 
     @property
     def ready(self) -> bool:
-        """Whether the peer has said READY."""
+        """Whether the peer has said READY and the stream stands."""
+        return self._state == "ready" and not self._ended.is_set()
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether the peer has said READY, even if the stream has ended since."""
         return self._state == "ready"
 
     @property
@@ -96,31 +120,27 @@ class Handler:
         """Transactions that run or wait."""
         return len(self._tasks) + len(self._waiting)
 
+    @property
+    def lost(self) -> int:
+        """Contracts that were told to end, because their time was over, and have not."""
+        return len(self._lost)
+
     async def run(self, stream: PeerStream) -> None:
         """Register, then serve until the peer ends the stream or `end` is called.
 
         Raises:
             StreamError: the peer broke the protocol or the stream broke.
         """
-        writer = asyncio.create_task(self._write_all(stream), name="chaincode stream writer")
-        reader = asyncio.create_task(self._read_all(stream), name="chaincode stream reader")
-        ended = asyncio.create_task(self._ended.wait())
+        self._stream = stream
         name = chaincode_pb2.ChaincodeID(name=self._chaincode_id)
         self._send(shim.ChaincodeMessage(type=Kind.REGISTER, payload=name.SerializeToString()))
+        stream.open(self._receive, self._over)
         try:
-            await asyncio.wait({writer, reader, ended}, return_when=asyncio.FIRST_COMPLETED)
+            await self._ended.wait()
         finally:
-            ended.cancel()
-            reader.cancel()
             await self._abandon("the stream to the peer has ended")
-            self._outgoing.put_nowait(None)
-            # What was decided last, such as the ERROR that explains the end, should still leave.
-            await asyncio.wait({writer}, timeout=5.0)
-            writer.cancel()
-            outcomes = await asyncio.gather(reader, writer, ended, return_exceptions=True)
-        for outcome in outcomes[:2]:
-            if isinstance(outcome, Exception):
-                raise outcome if isinstance(outcome, StreamError) else StreamError(_describe(outcome)) from outcome
+        if self._failure is not None:
+            raise self._failure
 
     async def drain(self, grace_s: float) -> bool:
         """Refuse new transactions and wait until those in hand are answered.
@@ -143,20 +163,28 @@ class Handler:
     # -- the stream --------------------------------------------------------------------------------------------------
 
     def _send(self, message: shim.ChaincodeMessage) -> None:
-        self._outgoing.put_nowait(message)
+        if self._stream is not None:
+            self._stream.send(message.SerializeToString())
 
-    async def _write_all(self, stream: PeerStream) -> None:
-        while (message := await self._outgoing.get()) is not None:
-            await stream.write(message)
+    def _over(self, error: StreamError | None) -> None:
+        if not self._ended.is_set():
+            self._failure = error
+            self._ended.set()
 
-    async def _read_all(self, stream: PeerStream) -> None:
-        while (message := await stream.read()) is not None:
-            try:
-                self._take(message)
-            except StreamError as error:
-                if message.type != Kind.ERROR:
-                    self._send(_error(message, str(error)))
-                raise
+    def _receive(self, data: bytes) -> None:
+        if self._ended.is_set():
+            return
+        try:
+            message = shim.ChaincodeMessage.FromString(data)
+        except DecodeError:
+            self._over(StreamError("the peer sent bytes that are no ChaincodeMessage"))
+            return
+        try:
+            self._take(message)
+        except StreamError as error:
+            if message.type != Kind.ERROR:
+                self._send(_error(message, str(error)))
+            self._over(error)
 
     def _take(self, message: shim.ChaincodeMessage) -> None:
         kind = message.type
@@ -178,10 +206,13 @@ class Handler:
             raise StreamError(f"cannot handle message type {kind} while in state {self._state}")
 
     def _answer(self, message: shim.ChaincodeMessage) -> None:
-        exchange = self._exchanges.get((message.channel_id, message.txid))
+        key = (message.channel_id, message.txid)
+        exchange = self._exchanges.get(key)
         if exchange is not None:
             exchange.answer(message)
-        elif log.debugs:
+            return
+        self._late.pop(key, None)
+        if log.debugs:
             # The peer may answer after the transaction has ended here, for instance after a timeout.
             log.debug("late answer ignored", channel=message.channel_id, transaction_id=message.txid)
 
@@ -189,15 +220,15 @@ class Handler:
 
     def _admit(self, message: shim.ChaincodeMessage) -> None:
         key = (message.channel_id, message.txid)
-        earlier = self._exchanges.get(key)
         if self._draining:
             self._refuse(message, "the chaincode is being stopped: send the call again to another peer or later")
-        elif earlier is not None:
+        elif key in self._exchanges:
             # A peer repeats a key only after it has given up on the first run, so an answer to that would now be
             # taken for the answer to this one.
-            earlier.superseded = True
-            self._tasks[key].cancel()
-            self._waiting[key] = message
+            self._give_up(key)
+            self._start(message)
+        elif len(self._lost) >= self._limits.running:
+            self._refuse(message, f"{len(self._lost)} contracts hang: restart the chaincode")
         elif len(self._tasks) < self._limits.running:
             self._start(message)
         elif len(self._waiting) < self._limits.waiting:
@@ -208,25 +239,23 @@ class Handler:
     def _refuse(self, message: shim.ChaincodeMessage, text: str) -> None:
         self._send(_completed(message, Response(STATUS_BUSY, f"{E_BUSY}: {text}")))
 
-    def _start(self, message: shim.ChaincodeMessage, *, awaited: bool = False) -> None:
+    def _start(self, message: shim.ChaincodeMessage) -> None:
         key = (message.channel_id, message.txid)
-        exchange = Exchange(*key, self._send, awaited=awaited)
+        deadline = self._loop.time() + self._limits.transaction_s
+        awaited = bool(self._late) and self._late.pop(key, self) is None
+        exchange = Exchange(*key, self._send, deadline=deadline, awaited=awaited)
         self._exchanges[key] = exchange
         self._idle.clear()
-        task = asyncio.create_task(self._serve(message, exchange), name=f"transaction {message.txid[:8]}")
+        if self._timer is None:
+            self._timer = self._loop.call_at(deadline, self._expire)
+        task = self._loop.create_task(self._serve(message, exchange), name=f"transaction {message.txid[:8]}")
         self._tasks[key] = task
-        task.add_done_callback(lambda done: self._finished(key, exchange, done))
+        task.add_done_callback(lambda done: self._finished(key, done))
 
     async def _serve(self, message: shim.ChaincodeMessage, exchange: Exchange) -> None:
         """Run one transaction and answer it once."""
-        seconds = self._limits.transaction_s
         try:
-            async with asyncio.timeout(seconds):
-                answer = await self._call(message, exchange)
-        except TimeoutError:
-            text = f"{E_TIMEOUT}: the contract did not end within {seconds:g} seconds"
-            log.error("transaction timed out", channel=message.channel_id, transaction_id=message.txid)
-            answer = _completed(message, Response(500, text))
+            answer = await self._call(message, exchange)
         except (LedgerError, StreamError) as error:
             answer = _error(message, str(error))
         except Exception as error:  # the peer must get its answer
@@ -235,15 +264,15 @@ class Handler:
             )
             answer = _error(message, "the chaincode runtime failed: its log says where")
         except asyncio.CancelledError:
-            if not exchange.superseded:
+            if not exchange.given_up:
                 self._send(_error(message, "the chaincode is being stopped and ended the transaction"))
             raise
-        exchange.close("the transaction is over: all requests of a contract must be awaited before it returns")
-        if not exchange.superseded:
+        if not exchange.given_up:
+            exchange.close("the transaction is over: all requests of a contract must be awaited before it returns")
             self._send(answer)
 
     async def _call(self, message: shim.ChaincodeMessage, exchange: Exchange) -> shim.ChaincodeMessage:
-        stub = PeerStub(message, exchange, self._offers)
+        stub = PeerStub(message, exchange, self._offers, self._options)
         if stub.is_init and not stub.args:
             return _completed(message, Response(200))
         response = await self._chaincode.invoke(stub)
@@ -252,36 +281,58 @@ class Handler:
             await stub.flush()
             if stub.event is not None:
                 answer.chaincode_event.CopyFrom(stub.event)
-        if answer.ByteSize() > MAX_PAYLOAD_BYTES:
+        if len(answer.payload) > MAX_PAYLOAD_BYTES - len(answer.chaincode_event.payload):
             raise StreamError(f"the answer has {answer.ByteSize()} bytes, the stream takes {MAX_PAYLOAD_BYTES}")
         return answer
 
-    def _finished(self, key: Key, exchange: Exchange, task: asyncio.Task[None]) -> None:
-        exchange.close("the transaction is over")
+    def _expire(self) -> None:
+        """Answer the transactions whose time is over, whatever their contracts do."""
+        self._timer, now = None, self._loop.time()
+        for key, exchange in list(self._exchanges.items()):
+            if exchange.deadline > now:
+                self._timer = self._loop.call_at(exchange.deadline, self._expire)
+                break
+            log.error("transaction timed out", channel=key[0], transaction_id=key[1])
+            text = f"{E_TIMEOUT}: the contract did not end within {self._limits.transaction_s:g} seconds"
+            self._give_up(key)
+            self._send(_completed(shim.ChaincodeMessage(channel_id=key[0], txid=key[1]), Response(500, text)))
+        self._start_waiting()
+
+    def _give_up(self, key: Key) -> None:
+        """Tell a run to end and wait for it no more; what it still sends or returns is dropped."""
+        exchange, task = self._exchanges.pop(key), self._tasks.pop(key)
+        exchange.given_up = True
+        if exchange.outstanding:
+            # The answer to its last request may come after the peer has sent the same transaction again.
+            self._late[key] = None
+            if len(self._late) > MAX_LATE:
+                del self._late[next(iter(self._late))]
+        exchange.close("the transaction is over: the peer has given up on it")
+        self._lost.add(task)
+        task.cancel()
+
+    def _finished(self, key: Key, task: asyncio.Task[None]) -> None:
+        self._lost.discard(task)
         if self._tasks.get(key) is task:
             del self._tasks[key]
-            del self._exchanges[key]
+            self._exchanges.pop(key).close("the transaction is over")
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("transaction task failed", channel=key[0], transaction_id=key[1], trace=frames(error))
-        self._start_waiting(key, exchange)
-        if not self._tasks and not self._waiting:
-            self._idle.set()
+        self._start_waiting()
 
-    def _start_waiting(self, ended: Key, exchange: Exchange) -> None:
-        """Start what waits for the end of this transaction, or else what waits longest."""
-        repeated = self._waiting.pop(ended, None)
-        if repeated is not None:
-            self._start(repeated, awaited=exchange.outstanding)
-            return
-        key = next((key for key in self._waiting if key not in self._tasks), None)
-        if key is not None:
-            self._start(self._waiting.pop(key))
+    def _start_waiting(self) -> None:
+        while self._waiting and len(self._tasks) < self._limits.running:
+            self._start(self._waiting.pop(next(iter(self._waiting))))
+        if not self._tasks:
+            self._idle.set()
 
     async def _abandon(self, reason: str) -> None:
         self._waiting.clear()
+        if self._timer is not None:
+            self._timer.cancel()
         for exchange in self._exchanges.values():
             exchange.close(reason, lost=True)
-        tasks = list(self._tasks.values())
+        tasks = [*self._tasks.values(), *self._lost]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -299,9 +350,3 @@ def _error(message: shim.ChaincodeMessage, text: str) -> shim.ChaincodeMessage:
     return shim.ChaincodeMessage(
         type=Kind.ERROR, payload=text.encode(), txid=message.txid, channel_id=message.channel_id
     )
-
-
-def _describe(error: Exception) -> str:
-    details = getattr(error, "details", None)
-    text = details() if callable(details) else None
-    return f"the stream to the peer broke: {text or type(error).__name__}"

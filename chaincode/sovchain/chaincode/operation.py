@@ -8,14 +8,28 @@ call it; and the runtime reads from it how to decode arguments and to encode the
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from sovchain.chaincode.context import Context
 from sovchain.chaincode.errors import ArgumentError, DefinitionError
 
 if TYPE_CHECKING:
+    from sovchain.chaincode.access import Requirement
     from sovchain.chaincode.values import Codec
 
 P = ParamSpec("P")
@@ -23,6 +37,8 @@ T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
 Op_co = TypeVar("Op_co", bound="Operation[..., Any]", covariant=True)
 Bound_co = TypeVar("Bound_co", covariant=True)
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 
 MAX_ARGUMENTS = 64
 """Most arguments of one call, the function's name not counted."""
@@ -80,17 +96,29 @@ class Operation(Generic[P, R_co]):
 
     Attributes:
         contract: name of the contract.
-        method: name of the function within the contract.
+        method: name of the function within the contract, as it is called on the wire.
         readonly: True for a query.
         description: first paragraph of the method's docstring.
+        requires: what the caller must be; None if everybody who may write to the channel may call it.
     """
 
     readonly: bool = False
 
-    def __init__(self, contract: str, method: str, shape: CallShape, description: str = "") -> None:
+    def __init__(
+        self,
+        contract: str,
+        method: str,
+        shape: CallShape,
+        description: str = "",
+        *,
+        requires: Requirement | None = None,
+        attribute: str | None = None,
+    ) -> None:
         self.contract = contract
         self.method = method
         self.description = description
+        self.requires = requires
+        self.attribute = attribute or method
         self._shape = shape
 
     @property
@@ -175,29 +203,48 @@ class Query(Operation[P, R_co]):
 class Exposed(Generic[Op_co, Bound_co]):
     """The descriptor that stands in for a method decorated with `@transaction` or `@query`."""
 
-    def __init__(self, method: Callable[..., Any], kind: type[Operation[..., Any]]) -> None:
+    def __init__(
+        self,
+        method: Callable[..., Any],
+        kind: type[Operation[..., Any]],
+        requires: Requirement | None = None,
+        name: str | None = None,
+    ) -> None:
+        if name is not None and _NAME.fullmatch(name) is None:
+            raise DefinitionError("the name of an operation is a letter followed by at most 63 letters, digits, _ . -")
         if not inspect.isfunction(method):
             raise DefinitionError("@transaction and @query go directly onto a method, below any other decorator")
         self.method = method
         self.kind = kind
+        self.requires = requires
         self.name = method.__name__
+        self.wire_name = name
         self.description = inspect.cleandoc(method.__doc__ or "").split("\n\n")[0].replace("\n", " ")
         self.shape: CallShape | None = None
         self.__doc__ = method.__doc__
         self.__wrapped__ = method
-        self._operations: dict[str, Op_co] = {}
+        self._operations: dict[type[Any], Op_co] = {}
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
-    def operation(self, contract: str) -> Op_co:
-        """The operation under the name of `contract`; one object for each name."""
-        found = self._operations.get(contract)
+    def operation(self, owner: type[Any]) -> Op_co:
+        """The operation as `owner` has it; one object for each class."""
+        contract = owner.name
+        found = self._operations.get(owner)
         if found is None:
             if self.shape is None:
                 raise DefinitionError(f"{self.method.__qualname__} is not a method of a class derived from Contract")
-            found = cast("Op_co", self.kind(contract, self.name, self.shape, self.description))
-            self._operations[contract] = found
+            both = [part for part in (owner.requires, self.requires) if part is not None]
+            made = self.kind(
+                contract,
+                self.wire_name or self.name,
+                self.shape,
+                self.description,
+                requires=both[0] & both[1] if len(both) == 2 else both[0] if both else None,
+                attribute=self.name,
+            )
+            found = self._operations[owner] = cast("Op_co", made)
         return found
 
     @overload
@@ -206,8 +253,34 @@ class Exposed(Generic[Op_co, Bound_co]):
     def __get__(self, instance: object, owner: type[Any]) -> Bound_co: ...
     def __get__(self, instance: object | None, owner: type[Any]) -> Any:
         if instance is None:
-            return self.operation(owner.name)
+            return self.operation(owner)
         return self.method.__get__(instance, owner)
+
+
+class TransactionDecorator(Protocol):
+    """What `@transaction(...)` with options puts onto a method."""
+
+    @overload
+    def __call__(
+        self, method: Callable[Concatenate[Any, Context, P], Coroutine[Any, Any, T]], /
+    ) -> Exposed[Transaction[P, T], Callable[Concatenate[Context, P], Coroutine[Any, Any, T]]]: ...
+    @overload
+    def __call__(
+        self, method: Callable[Concatenate[Any, Context, P], T], /
+    ) -> Exposed[Transaction[P, T], Callable[Concatenate[Context, P], T]]: ...
+
+
+class QueryDecorator(Protocol):
+    """What `@query(...)` with options puts onto a method."""
+
+    @overload
+    def __call__(
+        self, method: Callable[Concatenate[Any, Context, P], Coroutine[Any, Any, T]], /
+    ) -> Exposed[Query[P, T], Callable[Concatenate[Context, P], Coroutine[Any, Any, T]]]: ...
+    @overload
+    def __call__(
+        self, method: Callable[Concatenate[Any, Context, P], T], /
+    ) -> Exposed[Query[P, T], Callable[Concatenate[Context, P], T]]: ...
 
 
 @overload
@@ -218,15 +291,26 @@ def transaction(
 def transaction(
     method: Callable[Concatenate[Any, Context, P], T], /
 ) -> Exposed[Transaction[P, T], Callable[Concatenate[Context, P], T]]: ...
-def transaction(method: Callable[..., Any], /) -> Any:
+@overload
+def transaction(*, requires: Requirement | None = None, name: str | None = None) -> TransactionDecorator: ...
+def transaction(
+    method: Callable[..., Any] | None = None, /, *, requires: Requirement | None = None, name: str | None = None
+) -> Any:
     """Expose a method as a transaction: it may write, and clients submit it.
 
     The method takes `self`, `ctx: Context` and typed parameters, and declares its result. With `async` it runs on the
     event loop; without, in a thread, where `ctx.blocking` is its stub.
 
+    Args:
+        method: the method, when used without parentheses.
+        requires: what the caller must be (`sovchain.chaincode.access`), besides what the contract requires.
+        name: the name on the wire, if it is not that of the method.
+
     Raises:
         DefinitionError: when the class is defined, for a parameter or a result whose type cannot travel.
     """
+    if method is None:
+        return lambda found: Exposed(found, Transaction, requires, name)
     return Exposed(method, Transaction)
 
 
@@ -238,10 +322,16 @@ def query(
 def query(
     method: Callable[Concatenate[Any, Context, P], T], /
 ) -> Exposed[Query[P, T], Callable[Concatenate[Context, P], T]]: ...
-def query(method: Callable[..., Any], /) -> Any:
+@overload
+def query(*, requires: Requirement | None = None, name: str | None = None) -> QueryDecorator: ...
+def query(
+    method: Callable[..., Any] | None = None, /, *, requires: Requirement | None = None, name: str | None = None
+) -> Any:
     """Expose a method as a query: it only reads, and clients evaluate it. Otherwise as `transaction`.
 
     Raises:
         DefinitionError: when the class is defined, for a parameter or a result whose type cannot travel.
     """
+    if method is None:
+        return lambda found: Exposed(found, Query, requires, name)
     return Exposed(method, Query)

@@ -21,9 +21,10 @@ from google.protobuf.message import DecodeError
 from sovchain.chaincode.batch import MIN_BATCH_RECORDS, WriteBatch
 from sovchain.chaincode.errors import CalledChaincodeError, LedgerError, NotSupportedError, StreamError, StubUseError
 from sovchain.chaincode.items import PeerItems
+from sovchain.chaincode.ownreads import OwnReads, OwnReadsMode
 from sovchain.chaincode.stub import DEFAULT_PAGE_SIZE, KeyModification, KeyValue, Page, Response, Stub
 from sovchain.protocol.errors import ProtocolError
-from sovchain.protocol.keys import partial_composite_range, simple_range
+from sovchain.protocol.keys import MAX_UNICODE, MIN_UNICODE, partial_composite_range, simple_range
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +40,8 @@ Kind = shim.ChaincodeMessage
 VALIDATION_PARAMETER = "VALIDATION_PARAMETER"
 """Name under which Fabric keeps a key's own endorsement policy (fabric-protos, MetaDataKeys)."""
 MAX_PAGE_SIZE = 10_000
+MAX_VALUE_BYTES = 99 * 1024 * 1024
+"""Largest value: it fits into one message, with its key. Orderers take far less unless configured otherwise (10 MiB)."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -64,6 +67,17 @@ class Offers:
 
 
 @dataclass(frozen=True, slots=True)
+class StubOptions:
+    """How stubs behave.
+
+    Attributes:
+        own_reads: what happens when a transaction reads a key that it has written itself.
+    """
+
+    own_reads: OwnReadsMode = "silent"
+
+
+@dataclass(frozen=True, slots=True)
 class _Proposal:
     creator: bytes
     nonce: bytes
@@ -79,13 +93,18 @@ class PeerStub(Stub):
         message: the INIT or TRANSACTION frame.
         exchange: the way back to the peer.
         offers: what the peer can do.
+        options: how the stub behaves.
 
     Raises:
         StreamError: the frame's payload is no ChaincodeInput.
     """
 
-    def __init__(self, message: shim.ChaincodeMessage, exchange: Exchange, offers: Offers) -> None:
+    def __init__(
+        self, message: shim.ChaincodeMessage, exchange: Exchange, offers: Offers, options: StubOptions | None = None
+    ) -> None:
         self._exchange = exchange
+        mode = "silent" if options is None else options.own_reads
+        self._own = None if mode == "silent" else OwnReads(mode, exchange.transaction_id)
         self._offers = offers
         self._signed = message.proposal if message.HasField("proposal") else None
         self._input = _parse(chaincode_pb2.ChaincodeInput, message.payload, "the transaction")
@@ -158,14 +177,18 @@ class PeerStub(Stub):
         return await self._get("", key)
 
     async def get_multiple(self, keys: Sequence[str]) -> list[bytes | None]:
-        checked = [_key(key) for key in keys]
+        return await self._get_multiple("", [_key(key) for key in keys])
+
+    async def _get_multiple(self, collection: str, keys: Sequence[str]) -> list[bytes | None]:
         size = self._offers.get_multiple
         if not size:
-            return [await self._get("", key) for key in checked]
+            return [await self._get(collection, key) for key in keys]
+        if self._own is not None:
+            self._own.reads(collection, keys)
         found: list[bytes | None] = []
-        for at in range(0, len(checked), size):
-            chunk = checked[at : at + size]
-            payload = shim.GetStateMultiple(keys=chunk).SerializeToString()
+        for at in range(0, len(keys), size):
+            chunk = keys[at : at + size]
+            payload = shim.GetStateMultiple(keys=chunk, collection=collection).SerializeToString()
             answer = await self._exchange.ask(Kind.GET_STATE_MULTIPLE, payload)
             values = _parse(shim.GetStateMultipleResult, answer, "GET_STATE_MULTIPLE").values
             if len(values) != len(chunk):
@@ -201,6 +224,9 @@ class PeerStub(Stub):
     ) -> Page[KeyValue]:
         return await self._page_of_range(*_composite_range(object_type, attributes), page_size, bookmark)
 
+    async def composite_page(self, *, page_size: int = DEFAULT_PAGE_SIZE, bookmark: str = "") -> Page[KeyValue]:
+        return await self._page_of_range(MIN_UNICODE, MIN_UNICODE + MAX_UNICODE, page_size, bookmark)
+
     def rich_query(self, query: str) -> Items[KeyValue]:
         return self._query("", query)
 
@@ -225,6 +251,15 @@ class PeerStub(Stub):
     async def get_private_data(self, collection: str, key: str) -> bytes | None:
         return await self._get(_collection(collection), key)
 
+    async def get_multiple_private(
+        self, collection: str, keys: Sequence[str], *, checked: bool = True
+    ) -> list[bytes | None]:
+        _collection(collection)
+        wanted = [_key(key) for key in keys]
+        if checked:
+            return [await self._get(collection, key) for key in wanted]
+        return await self._get_multiple(collection, wanted)
+
     async def put_private_data(self, collection: str, key: str, value: bytes) -> None:
         await self._put(_collection(collection), key, value)
 
@@ -245,6 +280,9 @@ class PeerStub(Stub):
         self, collection: str, object_type: str, attributes: Sequence[str] = ()
     ) -> Items[KeyValue]:
         return self._scan(_collection(collection), *_composite_range(object_type, attributes))
+
+    def private_rich_query(self, collection: str, query: str) -> Items[KeyValue]:
+        return self._query(_collection(collection), query)
 
     async def get_private_validation_parameter(self, collection: str, key: str) -> bytes | None:
         return await self._get_policy(_collection(collection), key)
@@ -293,6 +331,8 @@ class PeerStub(Stub):
 
     async def _get(self, collection: str, key: str) -> bytes | None:
         request = shim.GetState(key=_key(key), collection=collection)
+        if self._own is not None:
+            self._own.reads(collection, (key,))
         return await self._exchange.ask(Kind.GET_STATE, request.SerializeToString()) or None
 
     async def _put(self, collection: str, key: str, value: bytes) -> None:
@@ -305,6 +345,12 @@ class PeerStub(Stub):
                 "a value has at least one byte, because fabric records an empty value as a deletion: "
                 "delete the key, or write a value that stands for empty"
             )
+        if len(value) > MAX_VALUE_BYTES:
+            raise StubUseError(
+                f"a value has {len(value)} bytes, at most {MAX_VALUE_BYTES} fit into a message to the peer"
+            )
+        if self._own is not None:
+            self._own.wrote(collection, key)
         if self._offers.write_batch:
             kind = shim.WriteRecord.PUT_STATE
             await self._write(shim.WriteRecord(key=key, value=value, collection=collection, type=kind))
@@ -315,6 +361,8 @@ class PeerStub(Stub):
     async def _delete(self, collection: str, key: str, kind: shim.WriteRecord.Type.ValueType) -> None:
         self._may_write("a deletion")
         _key(key)
+        if self._own is not None:
+            self._own.wrote(collection, key)
         if self._offers.write_batch:
             await self._write(shim.WriteRecord(key=key, collection=collection, type=kind))
         else:
@@ -347,6 +395,8 @@ class PeerStub(Stub):
             await self.flush()
 
     def _scan(self, collection: str, start: str, end: str) -> Items[KeyValue]:
+        if self._own is not None:
+            self._own.scans(collection, start, end)
         request = shim.GetStateByRange(startKey=start, endKey=end, collection=collection)
         # The peer refuses private scans after writes, so it must see the writes before the scan.
         before = self.flush if collection else None
@@ -366,7 +416,7 @@ class PeerStub(Stub):
         items = PeerItems(self._exchange, kind, payload, _key_value)
         found = await items.take(MAX_PAGE_SIZE)
         metadata = _parse(shim.QueryResponseMetadata, items.metadata, "the page")
-        return Page(tuple(found), metadata.bookmark)
+        return Page(tuple(found), metadata.bookmark, metadata.fetched_records_count)
 
     def _may_write(self, what: str) -> None:
         if self.read_only:

@@ -10,21 +10,35 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sovchain.chaincode.chaincode import Chaincode
+from sovchain.chaincode.connect import PeerConnection
 from sovchain.chaincode.errors import ServiceError
+from sovchain.chaincode.handler import Limits
+from sovchain.chaincode.health import Health
+from sovchain.chaincode.log import Log
+from sovchain.chaincode.ownreads import OWN_READS_VARIABLE, OwnReadsMode
+from sovchain.chaincode.peerstub import StubOptions
+from sovchain.chaincode.server import ChaincodeService
 from sovchain.chaincode.tls import ClientTls, ServerTls, read_pem
+from sovchain.chaincode.watchdog import TASK_PREFIX, Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from sovchain.chaincode.health import Served
 
 MAX_CONFIG_BYTES = 1024 * 1024
 MAX_SERVICES = 256
 DEFAULT_ATTRIBUTE = "chaincode"
 READY_LINE = "ready"
+HEALTH_VARIABLE = "CHAINCODE_HEALTH_ADDRESS"
+"""Environment variable that says where the health endpoint listens."""
+
+log = Log("sovchain.chaincode.serve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,58 +185,127 @@ def connect_from_metadata(path: str | Path) -> ConnectSpec:
     return ConnectSpec(_text(said["chaincode_id"], "chaincode_id"), _text(said["peer_address"], "peer_address"), tls)
 
 
-async def run_services(specs: Sequence[ServiceSpec], *, exit_with_parent: bool = False, grace_s: float = 5.0) -> None:
+def own_reads_mode(text: str) -> OwnReadsMode:
+    """The mode of that name. Raises ServiceError."""
+    for mode in ("silent", "warn", "refuse"):
+        if text == mode:
+            return mode
+    raise ServiceError(f"{OWN_READS_VARIABLE} is silent, warn or refuse")
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a process runs its chaincode.
+
+    Attributes:
+        limits: what each peer may have in hand.
+        stub: how stubs behave.
+        health: where the health endpoint listens, `host:port`; empty for nowhere.
+        exit_with_parent: stop when standard input ends.
+        grace_s: how long what is in hand may take after the process was told to stop, in seconds.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    stub: StubOptions = field(default_factory=StubOptions)
+    health: str = ""
+    exit_with_parent: bool = False
+    grace_s: float = 5.0
+
+
+async def run_services(specs: Sequence[ServiceSpec], options: RunOptions) -> None:
     """Start all services, print one line `ready`, and serve until SIGTERM, SIGINT or, if asked for, end of input.
 
     Raises:
         ServiceError: one of the services cannot start; none is left running.
     """
-    from sovchain.chaincode.server import ChaincodeService
-
     loaded = {spec.chaincode: load_chaincode(spec.chaincode) for spec in specs}
     services = [
-        ChaincodeService(loaded[spec.chaincode], spec.chaincode_id, spec.address, tls=spec.tls) for spec in specs
+        ChaincodeService(
+            loaded[spec.chaincode],
+            spec.chaincode_id,
+            spec.address,
+            tls=spec.tls,
+            limits=options.limits,
+            options=options.stub,
+        )
+        for spec in specs
     ]
-    stopping = _stop_signal(exit_with_parent)
+    stopping = _stop_signal(options.exit_with_parent)
     try:
-        for service in services:
-            await service.start()
-        _say(READY_LINE)
-        await stopping.wait()
+        async with _watched(services, options):
+            for service in services:
+                await service.start()
+            _say(READY_LINE)
+            await stopping.wait()
     finally:
-        await asyncio.gather(*(service.stop(grace_s) for service in services))
+        await asyncio.gather(*(service.stop(options.grace_s) for service in services))
+        _leave_hanging()
 
 
 async def run_connection(
-    reference: str,
-    spec: ConnectSpec,
-    *,
-    exit_with_parent: bool = False,
-    grace_s: float = 5.0,
-    dial_timeout_s: float = 30.0,
+    reference: str, spec: ConnectSpec, options: RunOptions, *, once: bool = False, dial_timeout_s: float = 30.0
 ) -> None:
-    """Serve one peer until it ends the stream, SIGTERM, SIGINT or, if asked for, end of input.
+    """Serve one peer until SIGTERM, SIGINT or, if asked for, end of input; dial again whenever the stream ends.
+
+    Args:
+        reference: the chaincode, `module:attribute`.
+        spec: the peer.
+        options: how to run.
+        once: end with the first stream, as chaincode does that its peer starts again by itself.
+        dial_timeout_s: how long the peer may take to be reached where `once` is set, in seconds.
 
     Raises:
-        StreamError: the peer cannot be reached, refuses, or the stream breaks.
+        StreamError: with `once`: the peer cannot be reached, refuses, or the stream breaks.
     """
-    from sovchain.chaincode.connect import PeerConnection
-
-    connection = PeerConnection(load_chaincode(reference), spec.chaincode_id, spec.peer_address, tls=spec.tls)
-    stopping = _stop_signal(exit_with_parent)
-    running = asyncio.create_task(connection.run(dial_timeout_s))
-    told = asyncio.create_task(stopping.wait())
-    await asyncio.wait({running, told}, return_when=asyncio.FIRST_COMPLETED)
-    told.cancel()
-    if not running.done():
-        await connection.stop(grace_s)
+    connection = PeerConnection(
+        load_chaincode(reference),
+        spec.chaincode_id,
+        spec.peer_address,
+        tls=spec.tls,
+        limits=options.limits,
+        options=options.stub,
+    )
+    stopping = _stop_signal(options.exit_with_parent)
+    async with _watched([connection], options):
+        running = asyncio.create_task(connection.run(dial_timeout_s) if once else connection.keep())
+        told = asyncio.create_task(stopping.wait())
+        await asyncio.wait({running, told}, return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        if running.done():
+            await running
+            return
+        await connection.stop(options.grace_s)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(running), 10.0)
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
-    else:
-        await running
+        _leave_hanging()
+
+
+def _leave_hanging() -> None:
+    """End the process at once if contracts run that do not end when told to: asyncio would wait for them for ever."""
+    hanging = [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith(TASK_PREFIX)]
+    if hanging:
+        log.error("contracts hang, leaving without them", count=len(hanging))
+        sys.stdout.flush()
+        os._exit(0)
+
+
+@contextlib.asynccontextmanager
+async def _watched(served: Sequence[Served], options: RunOptions) -> AsyncIterator[None]:
+    """Watch the event loop, and answer health checks where that is asked for."""
+    watchdog = Watchdog(options.limits.transaction_s)
+    health = Health(options.health, served, watchdog) if options.health else None
+    watchdog.start()
+    try:
+        if health is not None:
+            await health.start()
+        yield
+    finally:
+        watchdog.stop()
+        if health is not None:
+            await health.stop()
 
 
 def _stop_signal(exit_with_parent: bool) -> asyncio.Event:

@@ -44,10 +44,17 @@ class KeyModification:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T_co]):
-    """One page of a scan. `bookmark` starts the next page and is empty after the last one."""
+    """One page of a scan.
+
+    Attributes:
+        items: what it holds.
+        bookmark: starts the next page; empty after the last one.
+        fetched: the peer's own count of the items (`fetched_records_count`).
+    """
 
     items: tuple[T_co, ...]
     bookmark: str
+    fetched: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +213,10 @@ class Stub(ABC):
         """One page of `partial_composite_range`, under the conditions of `range_page`."""
         raise NotSupportedError("this stub has no pages: use partial_composite_range")
 
+    async def composite_page(self, *, page_size: int = DEFAULT_PAGE_SIZE, bookmark: str = "") -> Page[KeyValue]:
+        """One page of all composite keys, of whatever type, under the conditions of `range_page`."""
+        raise NotSupportedError("this stub has no pages: use partial_composite_range")
+
     def rich_query(self, query: str) -> Items[KeyValue]:
         """The results of a CouchDB selector. Each result is recorded as a read; new matches are not noticed."""
         raise NotSupportedError("this stub has no rich queries: use ranges over composite keys")
@@ -234,6 +245,20 @@ class Stub(ABC):
     async def get_private_data(self, collection: str, key: str) -> bytes | None:
         """The committed private value of `key`, or None; only peers of the collection's members have it."""
 
+    async def get_multiple_private(
+        self, collection: str, keys: Sequence[str], *, checked: bool = True
+    ) -> list[bytes | None]:
+        """The committed private values of `keys` in their order.
+
+        Args:
+            collection: the collection.
+            keys: the keys.
+            checked: read each key by itself, so that a peer that lacks a value says so. Without it one request reads many
+                keys where the peer offers that; but then Fabric does not compare the private values with their hashes, and
+                a value that the peer has not received yet reads as absent (txmgr/query_executor.go).
+        """
+        return [await self.get_private_data(collection, key) for key in keys]
+
     @abstractmethod
     async def put_private_data(self, collection: str, key: str, value: bytes) -> None:
         """Write a private value; its hash, and only that, goes onto the ledger."""
@@ -259,6 +284,10 @@ class Stub(ABC):
     ) -> Items[KeyValue]:
         """`partial_composite_range` over a collection, under the conditions of `private_range`."""
         raise NotSupportedError("this stub has no private ranges")
+
+    def private_rich_query(self, collection: str, query: str) -> Items[KeyValue]:
+        """`rich_query` over a collection. Refused together with writes; nothing protects its results."""
+        raise NotSupportedError("this stub has no private rich queries: use private_range")
 
     async def get_private_validation_parameter(self, collection: str, key: str) -> bytes | None:
         """The private key's own endorsement policy, or None."""

@@ -59,6 +59,33 @@ def sign(key: PrivateKey, message: bytes) -> bytes:
     return low_s(key.sign(sha256(message), _PREHASHED), _order(key))
 
 
+def normalize_signature(key: PublicKey, signature: bytes) -> bytes:
+    """Return a foreign signature in the form that `verify` takes: ECDSA as DER with low s, Ed25519 as it is.
+
+    Key services and HSMs give ECDSA signatures as DER or as r and s of the curve's length one after the other, and with
+    a high s every other time. Raises MalformedError for anything else.
+    """
+    if isinstance(key, Ed25519PublicKey):
+        return signature
+    order = _order(key)
+    size = (order.bit_length() + 7) // 8
+    if len(signature) == 2 * size and not _is_der(signature):
+        numbers = int.from_bytes(signature[:size], "big"), int.from_bytes(signature[size:], "big")
+        signature = utils.encode_dss_signature(*numbers)
+    try:
+        return low_s(signature, order)
+    except ValueError as error:
+        raise MalformedError(f"it is neither DER nor {2 * size} bytes of r and s") from error
+
+
+def _is_der(signature: bytes) -> bool:
+    try:
+        utils.decode_dss_signature(signature)
+    except ValueError:
+        return False
+    return True
+
+
 def verify(key: PublicKey, message: bytes, signature: bytes) -> bool:
     """Whether the signature is good. A high s is refused (bccsp/sw/ecdsa.go); malformed bytes are False, never an error."""
     try:

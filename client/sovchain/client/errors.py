@@ -8,7 +8,10 @@
     ├── IdentityError               a certificate or key cannot be used
     │   ├── IdentityNotFound
     │   ├── KeyMismatch
-    │   └── CertificateExpired      or not valid yet
+    │   ├── CertificateExpired      or not valid yet
+    │   ├── SignatureMissing        nothing signs: sign elsewhere
+    │   ├── SignatureRefused        a signer gave no good signature
+    │   └── HsmError                an HSM, its token or its key cannot be used
     ├── ConnectError                no gateway can be reached, or none can be trusted
     ├── GatewayClosed               used after the end of its `async with` block
     ├── GatewayError                a peer answered a call with an error, or not in time
@@ -22,10 +25,15 @@
     │   ├── DeliverBadRequest
     │   └── DeliverUnavailable
     ├── UnexpectedReply             a peer's reply is malformed, or not an answer to what was asked
+    ├── MalformedStep               bytes of another process are no proposal, transaction or request
+    ├── EndorsementsInsufficient    endorsed by others than the channel's policies ask for; it was not signed
     ├── CommitRejected              ordered, and marked invalid by the peers
     ├── OutcomeUnknown              sent for ordering; whether it committed is not known
     │   └── CommitStatusError       the peer refused to say, or its answer is none
+    ├── JournalError                the journal of submits cannot be used
+    ├── IdempotencyKeyReused        the key stands for another request
     └── CheckpointError             a checkpoint cannot be read or written
+        └── CheckpointGone          the ledger has no such place, or not any more
 
 A submit ends in one of three ways: it returns (committed), it raises something under which nothing was or will be
 committed, or it raises `OutcomeUnknown`, whose `commit` asks again. Every error can be pickled. None holds a payload,
@@ -122,6 +130,21 @@ class CertificateExpired(IdentityError):
         super().__init__(f"the certificate of {printable(subject, 200)} {what}: {do}")
         self.not_before = not_before
         self.not_after = not_after
+
+
+class SignatureMissing(IdentityError):
+    """A step was taken without a signature by an identity that has no key. Nothing was sent."""
+
+    def __init__(self) -> None:
+        super().__init__("the identity cannot sign: sign `message` elsewhere and go on with `with_signature`")
+
+
+class SignatureRefused(IdentityError):
+    """A signer failed, took too long, or its signature is not good under the certificate. Nothing was sent."""
+
+
+class HsmError(IdentityError):
+    """An HSM's library, token or key cannot be used. The PIN is never part of the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +314,34 @@ class UnexpectedReply(FabricError):
         self.transaction_id = transaction_id
 
 
+class MalformedStep(FabricError):
+    """The bytes of a step that another process took cannot be used. Nothing was sent.
+
+    Attributes:
+        step: `proposal`, `transaction`, `commit`, `events request` or `blocks request`.
+        reason: what is wrong with them.
+    """
+
+    def __init__(self, step: str, reason: str) -> None:
+        super().__init__(f"{step}: {printable(reason)}")
+        self.step = step
+        self.reason = reason
+
+
+class EndorsementsInsufficient(FabricError):
+    """The endorsements that a gateway collected do not satisfy the channel's policies. The transaction was not signed.
+
+    Attributes:
+        transaction_id: the transaction.
+        reason: which policy was not met, and who endorsed.
+    """
+
+    def __init__(self, reason: str, *, transaction_id: str) -> None:
+        super().__init__(f"transaction {transaction_id} was not signed: {printable(reason)}")
+        self.transaction_id = transaction_id
+        self.reason = reason
+
+
 class CommitRejected(FabricError):
     """The transaction is on the ledger, marked invalid: it changed nothing and never will.
 
@@ -351,6 +402,47 @@ class CheckpointError(FabricError):
     def __init__(self, text: str, *, source: str) -> None:
         super().__init__(f"checkpoint {source}: {text}")
         self.source = source
+
+
+class CheckpointGone(CheckpointError):
+    """The ledger has no such place: its channel was founded anew, or the position is of another channel.
+
+    Attributes:
+        block_number: the block of the position.
+        transaction_id: the transaction of the position, else empty.
+        height: number of blocks of the peer that was asked.
+    """
+
+    def __init__(self, text: str, *, block_number: int, transaction_id: str, height: int) -> None:
+        super().__init__(f"{text}: remove the checkpoint to start anew", source=f"block {block_number}")
+        self.block_number = block_number
+        self.transaction_id = transaction_id
+        self.height = height
+
+
+class JournalError(FabricError):
+    """The journal of submits cannot be opened, read or written. `source` is its path. Nothing was sent because of it."""
+
+    def __init__(self, text: str, *, source: str) -> None:
+        super().__init__(f"journal {source}: {text}")
+        self.source = source
+
+
+class IdempotencyKeyReused(FabricError):
+    """The idempotency key was used for another request: other chaincode, arguments, transient data or channel.
+
+    Attributes:
+        key: the key.
+        transaction_id: the transaction that it stands for.
+    """
+
+    def __init__(self, key: str, transaction_id: str) -> None:
+        super().__init__(
+            f"idempotency key {printable(key, 200)!r} stands for another request (transaction {transaction_id}):"
+            " use a new key for a new request"
+        )
+        self.key = key
+        self.transaction_id = transaction_id
 
 
 def describe_failure(failure: RpcFailure) -> str:

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
 
-import grpc
-import grpc.aio
-from fabric_protos.common import ledger_pb2
 from fabric_protos.gateway import gateway_pb2
 from fabric_protos.orderer import ab_pb2
 from google.protobuf.message import DecodeError
-from grpc.aio import EOF  # type: ignore[attr-defined]  # grpc-stubs does not know it
 
-from sovchain.client._rpc import GATEWAY, Endpoint, own_task_is_cancelled
-from sovchain.client._status import failure_of
+from sovchain.client._checkpoints import chain_info, usable_position
+from sovchain.client._endpoint import GATEWAY
+from sovchain.client._seek import NEXT_COMMIT, from_block
+from sovchain.client._stream import ATTEMPTS_MAX, StreamBroken, StreamCall, reconnect_pause
 from sovchain.client.checkpoint import Checkpointer, Position
-from sovchain.client.deliver import ATTEMPTS_MAX, PASSING, RECONNECT_PAUSES_S
-from sovchain.client.errors import EventsError, RpcFailure, UnexpectedReply
-from sovchain.client.transaction import Proposal, Session
-from sovchain.protocol.proposals import Invocation
+from sovchain.client.errors import EventsError, UnexpectedReply
+from sovchain.client.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +26,7 @@ class ChaincodeEvent:
 
     Attributes:
         block_number: the block of the transaction.
-        transaction_id: the transaction.
+        transaction_id: the transaction. A transaction has one event at most.
         chaincode: name of the chaincode.
         name: name of the event.
         payload: what the chaincode put in it.
@@ -44,11 +38,22 @@ class ChaincodeEvent:
     name: str
     payload: bytes = field(repr=False)
 
+    @property
+    def id(self) -> str:
+        """The same for the same event however often it comes, and for no other one of the channel."""
+        return f"{self.block_number}/{self.transaction_id}"
+
+    @property
+    def position(self) -> Position:
+        """The place after the event, for a checkpoint."""
+        return Position(self.block_number, self.transaction_id)
+
 
 class ChaincodeEvents:
     """A stream of chaincode events: an async iterator, and a context manager that ends the stream.
 
-    Without `async with`, call `aclose` when you leave the loop early.
+    Without `async with`, call `aclose` when you leave the loop early. The events of one block are held at a time: a slow
+    reader holds the peer back.
     """
 
     def __init__(
@@ -59,23 +64,28 @@ class ChaincodeEvents:
         checkpoint: Checkpointer | None,
         *,
         reconnect: bool,
+        signed: bytes = b"",
     ) -> None:
         self._session = session
         self._chaincode = chaincode
         self._position = position
         self._checkpoint = checkpoint
-        self._reconnect = reconnect
-        self._loaded = checkpoint is None
-        self._call: Any = None
-        self._endpoint: Endpoint | None = None
-        self._opened = 0.0
+        self._reconnect = reconnect and not signed
+        self._signed = signed
+        self._settled = bool(signed)
+        self._call: StreamCall | None = None
         self._ready: deque[ChaincodeEvent] = deque()
         self._given: ChaincodeEvent | None = None
         self._failures = 0
         self._closed = False
 
     async def __aenter__(self) -> ChaincodeEvents:
-        await self._begin()
+        while not self._closed:
+            try:
+                await self._begin()
+                break
+            except StreamBroken as broken:
+                await self._failed(broken)
         return self
 
     async def __aexit__(
@@ -91,10 +101,11 @@ class ChaincodeEvents:
 
         Raises:
             EventsError: the stream was refused or broke, and is not to be or cannot be taken up again.
-            EvaluateError, ConnectError: the channel's height cannot be asked for, where no start was given.
+            CheckpointGone: the ledger has no such place as the checkpoint or the start names.
+            CheckpointError: the checkpoint cannot be read or moved.
+            EvaluateError, ConnectError, DeliverUnavailable: the channel cannot be asked for its height or the checkpoint.
             GatewayClosed: the gateway was closed.
             UnexpectedReply: what came is no event of the chaincode, or one of a block that is past.
-            CheckpointError: the checkpoint cannot be moved.
         """
         # The body of the loop has ended for the event that was given last: only now is it done.
         if self._given is not None:
@@ -104,25 +115,18 @@ class ChaincodeEvents:
                 raise StopAsyncIteration
             try:
                 await self._begin()
+                assert self._call is not None
                 data = await self._call.read()
-            except grpc.aio.AioRpcError as error:
-                await self._failed(self._failure_of(error), passing=error.code() in PASSING)
+            except StreamBroken as broken:
+                await self._failed(broken)
                 continue
-            except (asyncio.CancelledError, asyncio.InvalidStateError):
-                if own_task_is_cancelled():
-                    self._drop()
-                    raise
-                # The call was ended from outside this task: by `aclose`, or with the gateway.
-                self._session.connection.order()
-                await self._failed(self._failure("CANCELLED", "the stream was ended"), passing=True)
-                continue
-            if data is EOF:
-                await self._failed(self._failure("UNAVAILABLE", "the peer ended the stream"), passing=True)
-                continue
-            self._ready.extend(self._parse(data))
+            except BaseException:
+                self._drop()
+                raise
+            self._ready.extend(self._parse(data, self._call.endpoint.address))
             self._failures = 0
         self._given = self._ready.popleft()
-        self._position = Position(self._given.block_number, self._given.transaction_id)
+        self._position = self._given.position
         return self._given
 
     async def acknowledge(self, event: ChaincodeEvent) -> None:
@@ -130,7 +134,7 @@ class ChaincodeEvents:
         if self._given == event:
             self._given = None
         if self._checkpoint is not None:
-            await self._checkpoint.save(Position(event.block_number, event.transaction_id))
+            await self._checkpoint.save(event.position)
 
     async def aclose(self) -> None:
         """End the stream. May be called more than once."""
@@ -139,46 +143,39 @@ class ChaincodeEvents:
 
     def _drop(self) -> None:
         if self._call is not None:
-            self._call.cancel()
+            self._call.close()
             self._call = None
 
     async def _begin(self) -> None:
-        """Open the stream where it is to go on, and wait until the peer has taken it."""
-        if not self._loaded:
-            assert self._checkpoint is not None
-            self._position = await self._checkpoint.load() or self._position
-            self._loaded = True
-        if self._position is None:
-            # The next block by its number: a stream that breaks before its first event then goes on at the same place.
-            self._position = Position(await self._height())
+        """Open the stream where it is to go on. Raises StreamBroken."""
+        if not self._settled:
+            await self._settle()
         if self._call is None:
             connection = self._session.connection
-            self._endpoint = connection.order()[self._failures % len(connection.endpoints)]
-            self._opened = time.monotonic()
-            self._call = self._endpoint.open_stream(GATEWAY + "ChaincodeEvents", unary_request=True)(
-                self._request(self._position)
-            )
+            order = connection.order()
+            endpoint = order[self._failures % len(order)]
+            self._call = StreamCall(connection, endpoint, GATEWAY + "ChaincodeEvents", of_gateway=True)
+            request = self._signed or await self._request()
+            await self._call.open(request)
 
-    async def _height(self) -> int:
-        invocation = Invocation(self._session.channel_id, "qscc", (b"GetChainInfo", self._session.channel_id.encode()))
-        proposal = Proposal(self._session, invocation, ledger_pb2.BlockchainInfo.FromString)
-        return (await proposal.evaluate()).height
+    async def _settle(self) -> None:
+        """Find the place to begin at; only a checkpoint or a transaction can name one that is not there."""
+        loaded = None if self._checkpoint is None else await self._checkpoint.load()
+        position = loaded or self._position
+        if position is None:
+            # The next block by its number: a stream that breaks before its first event then goes on at the same place.
+            position = Position((await chain_info(self._session)).height)
+        elif loaded is not None or position.transaction_id:
+            position = await usable_position(self._session, position)
+        self._position = position
+        self._settled = True
 
-    def _request(self, position: Position) -> bytes:
-        session = self._session
-        start = ab_pb2.SeekPosition(specified=ab_pb2.SeekSpecified(number=position.block_number))
-        inner = gateway_pb2.ChaincodeEventsRequest(
-            channel_id=session.channel_id,
-            chaincode_id=self._chaincode,
-            identity=session.identity.creator,
-            start_position=start,
-            after_transaction_id=position.transaction_id,
-        ).SerializeToString()
-        return gateway_pb2.SignedChaincodeEventsRequest(
-            request=inner, signature=session.identity.sign(inner)
-        ).SerializeToString()
+    async def _request(self) -> bytes:
+        message = events_request(self._session, self._chaincode, self._position)
+        signature = await self._session.identity.sign_async(message)
+        return gateway_pb2.SignedChaincodeEventsRequest(request=message, signature=signature).SerializeToString()
 
-    def _parse(self, data: bytes) -> list[ChaincodeEvent]:
+    def _parse(self, data: bytes, address: str) -> list[ChaincodeEvent]:
         """The events of a reply. Raises UnexpectedReply, and ends the call, for anything but what was asked for."""
         fault = None
         response = gateway_pb2.ChaincodeEventsResponse()
@@ -193,25 +190,30 @@ class ChaincodeEvents:
                 fault = "events of another chaincode"
         if fault is not None:
             self._drop()
-            raise UnexpectedReply("events", fault, endpoint=self._endpoint.address if self._endpoint else "")
+            raise UnexpectedReply("events", fault, endpoint=address)
         return [
             ChaincodeEvent(response.block_number, event.tx_id, event.chaincode_id, event.event_name, event.payload)
             for event in response.events
         ]
 
-    def _failure_of(self, error: grpc.aio.AioRpcError) -> RpcFailure:
-        return failure_of(error, self._endpoint.address if self._endpoint else "", time.monotonic() - self._opened)
-
-    def _failure(self, status: str, text: str) -> RpcFailure:
-        address = self._endpoint.address if self._endpoint else ""
-        return RpcFailure(status, text, (), address, time.monotonic() - self._opened)
-
-    async def _failed(self, failure: RpcFailure, *, passing: bool) -> None:
+    async def _failed(self, broken: StreamBroken) -> None:
         """Wait before the stream is taken up again, if that can help. Raises EventsError."""
         self._drop()
         if self._closed:
             return
         self._failures += 1
-        if not passing or not self._reconnect or self._failures >= ATTEMPTS_MAX:
-            raise EventsError("events", failure) from None
-        await asyncio.sleep(RECONNECT_PAUSES_S[min(self._failures, len(RECONNECT_PAUSES_S)) - 1])
+        if not broken.passing or not self._reconnect or self._failures >= ATTEMPTS_MAX:
+            raise EventsError("events", broken.failure) from None
+        await asyncio.sleep(reconnect_pause(self._failures))
+
+
+def events_request(session: Session, chaincode: str, position: Position | None) -> bytes:
+    """What is signed to listen to a chaincode's events (gateway.ChaincodeEventsRequest)."""
+    start: ab_pb2.SeekPosition = NEXT_COMMIT if position is None else from_block(position.block_number)
+    return gateway_pb2.ChaincodeEventsRequest(
+        channel_id=session.channel_id,
+        chaincode_id=chaincode,
+        identity=session.identity.creator,
+        start_position=start,
+        after_transaction_id="" if position is None else position.transaction_id,
+    ).SerializeToString()

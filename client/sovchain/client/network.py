@@ -6,15 +6,17 @@ import asyncio
 import re
 from dataclasses import dataclass
 
-from fabric_protos.common import common_pb2, ledger_pb2
+from fabric_protos.common import common_pb2
 from fabric_protos.peer import events_pb2
-from google.protobuf.message import DecodeError
 
+from sovchain.client._checkpoints import chain_info
+from sovchain.client.checkpoint import Checkpointer
+from sovchain.client.commit import Commit
 from sovchain.client.contract import Contract
-from sovchain.client.deliver import BlockStream
-from sovchain.client.errors import UnexpectedReply
-from sovchain.client.identity import SigningIdentity
-from sovchain.client.transaction import Commit, Session
+from sovchain.client.deliver import FILTERED, FULL, WITH_PRIVATE_DATA, BlockAndPrivateData, BlockStream
+from sovchain.client.identity import Identity
+from sovchain.client.requests import BlocksRequest
+from sovchain.client.session import Session
 
 _TRANSACTION_ID = re.compile(r"[0-9a-f]{64}")
 
@@ -49,7 +51,7 @@ class Network:
         return self._session.channel_id
 
     @property
-    def identity(self) -> SigningIdentity:
+    def identity(self) -> Identity:
         """The identity that signs."""
         return self._session.identity
 
@@ -69,11 +71,7 @@ class Network:
 
     async def chain_info(self) -> ChainInfo:
         """Ask a peer how long its chain is. Raises EvaluateError, ConnectError, UnexpectedReply."""
-        data = await self.contract("qscc").evaluate("GetChainInfo", self.name)
-        try:
-            info = ledger_pb2.BlockchainInfo.FromString(data)
-        except DecodeError as error:
-            raise UnexpectedReply("chain info", "it is no BlockchainInfo") from error
+        info = await chain_info(self._session)
         return ChainInfo(info.height, info.currentBlockHash, info.previousBlockHash)
 
     async def reached(self, block_number: int, *, timeout_s: float = 30.0) -> None:
@@ -90,27 +88,58 @@ class Network:
                 return
 
     def blocks(
-        self, start: int | None = None, stop: int | None = None, *, reconnect: bool = True
+        self,
+        start: int | None = None,
+        stop: int | None = None,
+        *,
+        checkpoint: Checkpointer | None = None,
+        reconnect: bool = True,
     ) -> BlockStream[common_pb2.Block]:
         """Read blocks in order, from `start` to and including `stop`.
 
         Args:
             start: number of the first block; None for the next one that commits.
             stop: number of the last block; None to go on for ever.
+            checkpoint: where to go on after a stop; a position in it takes precedence over `start`. It is moved past a
+                block when the body of the loop has ended and the next one is asked for.
             reconnect: whether to go on, at any gateway of the profile, when the stream breaks.
         """
-        return BlockStream(self._session, "Deliver", _full_block, start, stop, reconnect=reconnect)
+        return BlockStream(self._session, FULL, start, stop, reconnect=reconnect, checkpoint=checkpoint)
 
     def filtered_blocks(
-        self, start: int | None = None, stop: int | None = None, *, reconnect: bool = True
+        self,
+        start: int | None = None,
+        stop: int | None = None,
+        *,
+        checkpoint: Checkpointer | None = None,
+        reconnect: bool = True,
     ) -> BlockStream[events_pb2.FilteredBlock]:
         """Read blocks reduced to transaction ids, validation codes and names of events; otherwise as `blocks`."""
-        return BlockStream(self._session, "DeliverFiltered", _filtered_block, start, stop, reconnect=reconnect)
+        return BlockStream(self._session, FILTERED, start, stop, reconnect=reconnect, checkpoint=checkpoint)
 
+    def blocks_and_private_data(
+        self,
+        start: int | None = None,
+        stop: int | None = None,
+        *,
+        checkpoint: Checkpointer | None = None,
+        reconnect: bool = True,
+    ) -> BlockStream[BlockAndPrivateData]:
+        """Read blocks with the private data that the peer holds and the caller's organisation may see; as `blocks`."""
+        return BlockStream(self._session, WITH_PRIVATE_DATA, start, stop, reconnect=reconnect, checkpoint=checkpoint)
 
-def _full_block(response: events_pb2.DeliverResponse) -> tuple[int, common_pb2.Block]:
-    return response.block.header.number, response.block
+    def blocks_request(self, start: int | None = None, stop: int | None = None) -> BlocksRequest[common_pb2.Block]:
+        """Make a request for blocks that is signed elsewhere (`BlocksRequest.with_signature`)."""
+        return BlocksRequest.build(self._session, FULL, start, stop)
 
+    def filtered_blocks_request(
+        self, start: int | None = None, stop: int | None = None
+    ) -> BlocksRequest[events_pb2.FilteredBlock]:
+        """As `blocks_request`, for filtered blocks."""
+        return BlocksRequest.build(self._session, FILTERED, start, stop)
 
-def _filtered_block(response: events_pb2.DeliverResponse) -> tuple[int, events_pb2.FilteredBlock]:
-    return response.filtered_block.number, response.filtered_block
+    def blocks_and_private_data_request(
+        self, start: int | None = None, stop: int | None = None
+    ) -> BlocksRequest[BlockAndPrivateData]:
+        """As `blocks_request`, for blocks with private data."""
+        return BlocksRequest.build(self._session, WITH_PRIVATE_DATA, start, stop)

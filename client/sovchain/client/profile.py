@@ -6,7 +6,7 @@ The form is Fabric's common connection profile, JSON or YAML, as `fabric-samples
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ class GatewayAddress:
 
     Attributes:
         name: the peer's name in the profile.
-        address: "host:port".
+        address: "host:port", or `unix:/path` for a socket of this machine.
         tls_root_pem: roots that its TLS certificate must lead to; None for a connection without TLS (`grpc://`).
         server_name: the name to expect in its certificate instead of the host of `address`; empty: that host.
     """
@@ -37,6 +37,11 @@ class GatewayAddress:
     address: str
     tls_root_pem: bytes | None = field(repr=False)
     server_name: str = ""
+
+    @property
+    def is_unix_socket(self) -> bool:
+        """Whether `address` is a socket of this machine, `unix:/path`."""
+        return self.address.startswith("unix:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,52 @@ class Profile:
             ProfileContentError, ProfileNotFound (for a certificate file).
         """
         return _Reader(document, folder or Path(), source).profile()
+
+    @classmethod
+    def from_addresses(
+        cls,
+        msp_id: str,
+        addresses: Sequence[str],
+        *,
+        tls_root_pem: bytes | str | None = None,
+        server_name: str = "",
+        client_certificate_pem: bytes | str | None = None,
+        client_key_pem: bytes | str | None = None,
+    ) -> Profile:
+        """Make a profile of the addresses of an organisation's peers, without a file.
+
+        Args:
+            msp_id: the organisation's MSP id.
+            addresses: "host:port", or `unix:/path` for a socket of this machine, in the order in which they are tried.
+            tls_root_pem: roots of the peers' TLS certificates; None for connections without TLS.
+            server_name: the name to expect in their certificates instead of the host.
+            client_certificate_pem, client_key_pem: for mutual TLS, if the peers ask for it.
+
+        Raises:
+            ProfileContentError: an address is neither, or a certificate or key cannot be read.
+        """
+        source = "<addresses>"
+        if not addresses:
+            raise ProfileContentError("addresses", "must name at least one gateway", source=source)
+        for address in addresses:
+            host, _, port = address.rpartition(":")
+            if not (address.startswith("unix:/") or (host and "/" not in host and _is_port(port))):
+                raise ProfileContentError("addresses", "must be host:port or unix:/path", source=source)
+        if (client_certificate_pem is None) != (client_key_pem is None):
+            raise ProfileContentError("client_key_pem", "and client_certificate_pem belong together", source=source)
+        reader = _Reader({}, Path(), source)
+        root, certificate, key = map(_optional_bytes, (tls_root_pem, client_certificate_pem, client_key_pem))
+        for name, pem in (("tls_root_pem", root), ("client_certificate_pem", certificate)):
+            if pem is not None:
+                reader.check_certificates(name, pem)
+        if key is not None:
+            reader.check_key("client_key_pem", key)
+        gateways = tuple(GatewayAddress(address, address, root, server_name) for address in addresses)
+        return cls(msp_id, msp_id, gateways, certificate, key, source)
+
+
+def _optional_bytes(pem: bytes | str | None) -> bytes | None:
+    return pem.encode() if isinstance(pem, str) else pem
 
 
 def _parsed(path: Path) -> Mapping[str, Any]:
@@ -197,19 +248,27 @@ class _Reader:
     def _certificates(self, *keys: str) -> bytes:
         """PEM that gRPC and ssl will be able to read: both would otherwise fail later and without the field's name."""
         data = self._pem(*keys)
+        self.check_certificates(".".join(keys), data)
+        return data
+
+    def check_certificates(self, field_name: str, data: bytes) -> None:
+        """Raise ProfileContentError unless these are certificates in PEM."""
         try:
             x509.load_pem_x509_certificates(data)
         except ValueError as error:
-            raise self._wrong(".".join(keys), "holds a certificate that cannot be read") from error
-        return data
+            raise self._wrong(field_name, "holds a certificate that cannot be read") from error
 
     def _key(self, *keys: str) -> bytes:
         data = self._pem(*keys)
+        self.check_key(".".join(keys), data)
+        return data
+
+    def check_key(self, field_name: str, data: bytes) -> None:
+        """Raise ProfileContentError unless this is a key in PEM without a password."""
         try:
             load_pem_private_key(data, None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise self._wrong(".".join(keys), "is not a private key without a password") from error
-        return data
+            raise self._wrong(field_name, "is not a private key without a password") from error
 
 
 def _is_port(text: str) -> bool:

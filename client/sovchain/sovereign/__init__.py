@@ -1,9 +1,8 @@
 """Typed wrappers for people who think in data sets, requests, decisions and receipts.
 
 General layout: `sovereign` is the object that a program works with; `passage` carries records to another
-channel; `datafile` reads the CSV files that it shares; `calls`
-makes the calls and translates refusals; `results` are the records it returns besides the contracts' own; `errors` says
-what went wrong, why, and what to do.
+channel; `relief` is poverty relief; `datafile` reads the CSV files that are shared; `calls` makes the calls and translates
+refusals; `results` are the records returned besides the contracts' own; `errors` says what went wrong, why, and what to do.
 """
 
 from sovchain.sovereign.datafile import DataFile, read_data_file, read_text_file
@@ -25,14 +24,15 @@ from sovchain.sovereign.errors import (
     UnknownWord,
 )
 from sovchain.sovereign.passage import Passage, anchor_statement, collect_view
+from sovchain.sovereign.relief import PayoutDesk, ReliefOffice
 from sovchain.sovereign.results import (
     Acknowledged,
     Answer,
     Committed,
-    Crossed,
     Filed,
     Proposed,
     ProposedLaw,
+    Recorded,
     Released,
     Shared,
     Voted,
@@ -44,7 +44,6 @@ __all__ = [
     "Answer",
     "Committed",
     "ContractRefusal",
-    "Crossed",
     "DataFile",
     "DataFileError",
     "FileBinary",
@@ -59,9 +58,12 @@ __all__ = [
     "LawTextError",
     "NothingToOpen",
     "Passage",
+    "PayoutDesk",
     "Proposed",
     "ProposedLaw",
+    "Recorded",
     "Released",
+    "ReliefOffice",
     "Shared",
     "Sovereign",
     "SovereignError",

@@ -26,7 +26,7 @@ from sovchain.protocol import policydsl
 from sovchain.protocol.errors import ProtocolError
 from sovchain.sovereign.calls import ATTEMPTS, PAUSE_S, Calls, committed, refused
 from sovchain.sovereign.errors import InvalidInput
-from sovchain.sovereign.results import Committed, Crossed
+from sovchain.sovereign.results import Committed, Recorded
 
 
 async def anchor_statement(
@@ -162,45 +162,45 @@ class Passage:
         *,
         action: Action = "share",
         expires_in: timedelta = timedelta(days=7),
-    ) -> Crossed[Challenge]:
+    ) -> Recorded[Challenge]:
         """At the destination: ask for a record, once."""
         expires = datetime.now(UTC) + expires_in
         done = await self._at_destination.submit(
             Crossing.challenge, self._source.name, action, record_type, record_id, purpose, expires
         )
-        return Crossed(record=done.result, committed=committed(done))
+        return Recorded(record=done.result, committed=committed(done))
 
-    async def send(self, challenge: str) -> Crossed[Outgoing]:
+    async def send(self, challenge: str) -> Recorded[Outgoing]:
         """At the source: answer a challenge of the destination."""
         view = await self._told_by_destination(challenge)
         done = await self._at_source.submit(Crossing.send, self._destination.name, view)
-        return Crossed(record=done.result, committed=committed(done))
+        return Recorded(record=done.result, committed=committed(done))
 
     async def outgoing_view(self, challenge: str) -> bytes:
         """The source's view of what it sent towards a challenge."""
         statement = (await self._at_destination.evaluate(Crossing.anchor, self._source.name)).statement
         return await collect_view(self._source, statement, Crossing.view_outgoing, challenge)
 
-    async def accept(self, challenge: str, view: bytes | None = None) -> Crossed[Arrival]:
+    async def accept(self, challenge: str, view: bytes | None = None) -> Recorded[Arrival]:
         """At the destination: import what the source sent, against its view (None: collected now)."""
         proof = await self.outgoing_view(challenge) if view is None else view
         done = await self._at_destination.submit(Crossing.accept, challenge, proof)
-        return Crossed(record=done.result, committed=committed(done))
+        return Recorded(record=done.result, committed=committed(done))
 
-    async def cancel(self, challenge: str, reason: str) -> Crossed[Challenge]:
+    async def cancel(self, challenge: str, reason: str) -> Recorded[Challenge]:
         """At the destination: close a challenge for good."""
         done = await self._at_destination.submit(Crossing.cancel, challenge, reason)
-        return Crossed(record=done.result, committed=committed(done))
+        return Recorded(record=done.result, committed=committed(done))
 
-    async def finalise(self, challenge: str) -> Crossed[Outgoing]:
+    async def finalise(self, challenge: str) -> Recorded[Outgoing]:
         """At the source: end the lock of a moved record that was imported."""
         done = await self._at_source.submit(Crossing.finalise, challenge, await self._told_by_destination(challenge))
-        return Crossed(record=done.result, committed=committed(done))
+        return Recorded(record=done.result, committed=committed(done))
 
-    async def release(self, challenge: str) -> Crossed[Outgoing]:
+    async def release(self, challenge: str) -> Recorded[Outgoing]:
         """At the source: end the lock of a moved record whose challenge was cancelled."""
         done = await self._at_source.submit(Crossing.release, challenge, await self._told_by_destination(challenge))
-        return Crossed(record=done.result, committed=committed(done))
+        return Recorded(record=done.result, committed=committed(done))
 
     async def reached(self, *, source: Committed | None = None, destination: Committed | None = None) -> None:
         """Wait until one's own peers have what others committed."""

@@ -95,8 +95,8 @@ class Acknowledged(Record):
     committed: Committed
 
 
-class Crossed(Record, Generic[T]):
-    """One step of a record's way to another channel: what stands on that ledger now."""
+class Recorded(Record, Generic[T]):
+    """What stands on the ledger after a step, and the transaction that made it so."""
 
     record: T
     committed: Committed

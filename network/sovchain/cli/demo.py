@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from sovchain.cli.app import Json, command
-from sovchain.cli.law_commands import load_organisations
 from sovchain.cli.output import Output
 from sovchain.cli.problems import EXIT_FINDINGS, EXIT_OK, CommandError
-from sovchain.network.stored import stored_blocks
-
-if TYPE_CHECKING:
-    from sovchain.network import Network
-    from sovchain.sovereign import Answer, Committed, Sovereign
-
-VOTERS = {"finance": ("Government", "Supervisor", "Finance"), "logistics": ("Government", "Supervisor", "Logistics")}
-"""Who votes on a channel: legislator, regulator, sector."""
+from sovchain.cli.reliefdemo import poverty_relief, relief_topology
+from sovchain.cli.stage import Stage, admit, audit, enact
 
 SDK = """\
 import asyncio
@@ -44,94 +34,6 @@ async def main() -> None:
 
 asyncio.run(main())
 """
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the closing table."""
-
-    step: str
-    channel: str
-    transaction_id: str
-    block: int
-    outcome: str
-
-
-@dataclass
-class Stage:
-    """The running demonstration: its network, what it says, and what it has done."""
-
-    network: Network
-    out: Output
-    examples: Path
-    rows: list[Row] = field(default_factory=list)
-    latest: dict[str, Committed] = field(default_factory=dict)
-
-    @asynccontextmanager
-    async def office(self, organization: str, channel: str, user: str = "User1") -> AsyncIterator[Sovereign]:
-        from sovchain.sovereign import Sovereign
-
-        async with self.network.connect(organization, user) as gateway:
-            sovereign = Sovereign(gateway.network(channel))
-            if channel in self.latest:
-                # What the others have done is to be seen here too, and peers commit a block at different moments.
-                await sovereign.reached(self.latest[channel])
-            yield sovereign
-
-    def title(self, text: str) -> None:
-        self.out.say(f"\n{text}")
-
-    def done(self, step: str, channel: str, committed: Committed, outcome: str) -> None:
-        self.latest[channel] = committed
-        self.rows.append(Row(step, channel, committed.transaction_id, committed.block_number, outcome))
-        self.out.say(f"  {step}: {outcome} (block {committed.block_number})")
-
-    def answered(self, step: str, channel: str, answer: Answer, wanted: str) -> None:
-        """Record a decision. The demonstration stops when it is not the one that the law demands."""
-        because = "; ".join(reason.text() for reason in answer.reasons)
-        self.done(step, channel, answer.decided, f"{answer.decision}: {because}")
-        if answer.decision != wanted:
-            raise CommandError(
-                f"the demonstration stops: {step} ended in {answer.decision}",
-                because,
-                "report this as an error of sovchain",
-                1,
-            )
-
-
-async def _admit(stage: Stage, channel: str, file: str, step: str) -> None:
-    organisations = load_organisations(stage.examples / "registry" / file)
-    first, *others = VOTERS[channel]
-    async with stage.office(first, channel, "Admin") as office:
-        proposed = await office.propose_admission(organisations)
-        voted = await office.vote(proposed.ballot)
-    for voter in others:
-        stage.latest[channel] = voted.committed
-        async with stage.office(voter, channel, "Admin") as office:
-            voted = await office.vote(proposed.ballot)
-    names = ", ".join(organisation.name for organisation in organisations)
-    stage.done(step, channel, voted.committed, f"admitted {names}")
-
-
-async def _enact(stage: Stage, channel: str) -> None:
-    first, *others = VOTERS[channel]
-    async with stage.office(first, channel, "Admin") as office:
-        proposed = await office.propose_law(stage.examples / "laws" / "guiyang-data-sharing.cedar")
-        voted = await office.vote(proposed.ballot)
-    header = proposed.draft.header
-    name = f"{header.law} version {header.version}"
-    stage.done(
-        "propose the law", channel, proposed.committed, f"{name}, {len(proposed.draft.clauses)} clauses, under vote"
-    )
-    stage.latest[channel] = voted.committed
-    for voter in others:
-        async with stage.office(voter, channel, "Admin") as office:
-            voted = await office.vote(proposed.ballot)
-            (view,) = [law for law in await office.laws() if law.ballot == proposed.ballot]
-        missing = (
-            f"the vote of the {', '.join(view.missing)} is missing" if view.missing else "every class of seat has voted"
-        )
-        stage.done(f"{voter} votes", channel, voted.committed, f"{name} is {view.state}: {missing}")
 
 
 async def _share_with_finance(stage: Stage, file: Path) -> str:
@@ -195,7 +97,7 @@ async def _refusals(stage: Stage, dataset: str) -> None:
     async with stage.office("OverseasCarrier", "logistics") as carrier:
         answer = await carrier.request(shared.id, "route-planning")
         stage.answered("the carrier asks, unknown to the registry", "logistics", answer, "deny")
-    await _admit(stage, "logistics", "overseas.yaml", "admit the overseas carrier")
+    await admit(stage, "logistics", "overseas.yaml", "admit the overseas carrier")
     async with stage.office("OverseasCarrier", "logistics") as carrier:
         answer = await carrier.request(shared.id, "route-planning")
         stage.answered("the carrier asks again", "logistics", answer, "deny")
@@ -215,33 +117,6 @@ async def _who_saw(stage: Stage) -> list[dict[str, Any]]:
     return [{"channel": channel, **access.model_dump(mode="json")} for channel, access in found]
 
 
-def _audit(stage: Stage) -> tuple[dict[str, Any], bool]:
-    """Recompute everything from the stored blocks, then alter one byte of a copy and find it."""
-    from sovchain.audit import verify_channel
-    from sovchain.protocol.blocks import iter_block_file, write_block_file
-
-    reports = [verify_channel(stored_blocks(stage.network.directory, channel)) for channel in stage.network.channels]
-    for report in reports:
-        stage.out.say(
-            f"  {report.channel}: {report.blocks} blocks, {report.endorsements} endorsements, "
-            f"{sum(check.recomputed for check in report.receipts)} of {len(report.receipts)} receipts recomputed: "
-            + ("in order" if report.ok else "; ".join(map(str, report.findings)))
-        )
-    copy = bytearray(write_block_file(stored_blocks(stage.network.directory, "finance")))
-    position = secrets.randbelow(len(copy))
-    copy[position] ^= 1 << secrets.randbelow(8)
-    altered = verify_channel(iter_block_file(bytes(copy)))
-    stage.out.say(f"  one bit flipped in a copy of finance, byte {position} of {len(copy)}:")
-    for finding in altered.findings[:3]:
-        stage.out.say(f"    found: {finding}")
-    good = all(report.ok for report in reports) and not altered.ok
-    data = {
-        "channels": [report.to_json() for report in reports],
-        "flipped": {"byte": position, "of": len(copy), "findings": [str(finding) for finding in altered.findings]},
-    }
-    return data, good
-
-
 def _examples() -> Path:
     """The folder of examples: below the checkout, or what an installed package brings."""
     for parent in Path(__file__).resolve().parents:
@@ -259,22 +134,32 @@ class FabricVersion(StrEnum):
     V3_1 = "3.1"
 
 
+class Scenario(StrEnum):
+    """What can be shown."""
+
+    DATA_SHARING = "data-sharing"
+    POVERTY_RELIEF = "poverty-relief"
+
+
 @command
 async def demo(
+    scenario: Annotated[Scenario, typer.Option(help="What is shown.")] = Scenario.DATA_SHARING,
     file: Annotated[Path | None, typer.Option(help="A CSV file of yours to share; without it a sample.")] = None,
     directory: Annotated[
         Path | None, typer.Option("--dir", help="Keep the network there; without it nothing stays.")
     ] = None,
-    runtime: Annotated[str, typer.Option(help="What the network runs on: embedded or native.")] = "embedded",
+    runtime: Annotated[str, typer.Option(help="What the network runs on: embedded, native or docker.")] = "embedded",
     fabric_version: Annotated[FabricVersion, typer.Option(help="Version of Fabric.")] = FabricVersion.V3_1,
     json_output: Json = False,
 ) -> int:
-    """Share a file under law on a network of its own: permit, refusals, audit."""
+    """Share a file under law on a network of its own: permit, refusals, audit; or another scenario."""
     from sovchain.network import Network, default_topology
     from sovchain.sovereign import read_data_file
 
     out = Output(as_json=json_output)
     topology = default_topology().model_copy(update={"fabric_version": fabric_version.value})
+    if scenario == Scenario.POVERTY_RELIEF:
+        topology = relief_topology(topology)
     examples = _examples()
     chosen = file or examples / "data" / "sme-tax-credit.csv"
     read_data_file(chosen)  # a file that cannot be shared is refused before a network is started
@@ -285,7 +170,9 @@ async def demo(
             network = await context.__aenter__()
         try:
             stage = Stage(network, out, examples)
-            result, good = await _play(stage, chosen)
+            result, good = await (
+                poverty_relief(stage) if scenario == Scenario.POVERTY_RELIEF else _play(stage, chosen)
+            )
         finally:
             await context.__aexit__(None, None, None)
     finally:
@@ -312,9 +199,9 @@ async def _play(stage: Stage, file: Path) -> tuple[dict[str, Any], bool]:
         spec = network.topology.chaincode(channel.name)
         stage.out.say(f"  {channel.name}: {', '.join(channel.members)}; endorsed by {spec.endorsement_policy}")
     stage.title("2. Organisations are admitted and a law is enacted, each by legislator, regulator and sector")
-    for founded in VOTERS:
-        await _admit(stage, founded, f"{founded}.yaml", "admit the organisations")
-        await _enact(stage, founded)
+    for founded in ("finance", "logistics"):
+        await admit(stage, founded, f"{founded}.yaml", "admit the organisations")
+        await enact(stage, founded)
     stage.title(f"3. Government shares {file.name}")
     dataset = await _share_with_finance(stage, file)
     stage.title("4. Finance asks with a purpose that the law allows")
@@ -324,6 +211,6 @@ async def _play(stage: Stage, file: Path) -> tuple[dict[str, Any], bool]:
     stage.title("6. Supervisor lists who saw what under which law")
     accesses = await _who_saw(stage)
     stage.title("   An auditor recomputes it all from the ledger's own bytes")
-    audit, good = _audit(stage)
+    report, good = audit(stage)
     stage.title("7. Done" if good else "7. The audit found something that must not be")
-    return {"steps": [asdict(row) for row in stage.rows], "accesses": accesses, "audit": audit, "ok": good}, good
+    return {"steps": [asdict(row) for row in stage.rows], "accesses": accesses, "audit": report, "ok": good}, good

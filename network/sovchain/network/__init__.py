@@ -15,6 +15,8 @@ General layout:
     ports.py         free ports
     logs.py          the network's own log
     startup.py       the steps of bringing a network up
+    nodelogs.py      reading the logs of all nodes as one
+    snapshots.py     snapshots of a channel's state: taken, compared, joined from
     transition.py    what a running network does not take, and what exists in between; `members.py` its short forms
     plan.py          what differs from a topology, as steps; `plan_look.py` asks the nodes, `differences.py` has the words
     apply.py         taking the steps; `control.py` is how another process asks for it
@@ -35,6 +37,9 @@ from sovchain.network.errors import (
     ChangesRefused,
     ConfigurationRefused,
     DirectoryRefused,
+    EngineFailed,
+    EngineUnavailable,
+    ImagesMissing,
     InstanceDamaged,
     InstanceError,
     LifecycleError,
@@ -47,6 +52,7 @@ from sovchain.network.errors import (
     ProgramsMissing,
     RuntimeUnavailable,
     SignaturesMissing,
+    SnapshotFailed,
     TopologyChanged,
     TopologyError,
     UnknownName,
@@ -68,6 +74,9 @@ __all__ = [
     "ChangesRefused",
     "ConfigurationRefused",
     "DirectoryRefused",
+    "EngineFailed",
+    "EngineUnavailable",
+    "ImagesMissing",
     "InstanceDamaged",
     "InstanceError",
     "LifecycleError",
@@ -84,6 +93,7 @@ __all__ = [
     "Progress",
     "RuntimeUnavailable",
     "SignaturesMissing",
+    "SnapshotFailed",
     "Status",
     "Step",
     "Topology",

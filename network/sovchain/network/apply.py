@@ -161,7 +161,7 @@ class Apply:
         except ChangesRefused:
             self._instance.change(description.topology, description.previous, description.ports)
             raise
-        write_profiles(site.topology, material, site.ports, site.directory / "connections")
+        write_profiles(site, material, site.directory / "connections")
         self._ground = replace(self._ground, material=material, recorded=False)
         self._blocks = blocks
         self.running = Running(site, material, packages, self._runtime)
@@ -296,7 +296,7 @@ class Apply:
         """Stop what is there for nothing, wait until all chaincodes can be used, and note that the change is completed."""
         site = self._final_site()
         await self._runtime.shrink(site)
-        write_profiles(self._target, self._ground.material, site.ports, site.directory / "connections")
+        write_profiles(site, self._ground.material, site.directory / "connections")
         for part in self._ground.site.topology.organizations:
             if part.name not in {other.name for other in self._target.organizations}:
                 profile_path(site.directory / "connections", part.name).unlink(missing_ok=True)

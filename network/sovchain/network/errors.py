@@ -14,6 +14,9 @@
       PortInUse                another program listens on a port of the network
       NoFreePorts              no block of free ports was found
       ProgramsMissing          Fabric's programs are not on this machine, or are of another version
+      EngineUnavailable        there is no Docker engine, or none that can be used
+      ImagesMissing            container images are not on this machine
+      EngineFailed             the Docker engine or Compose could not do what it was asked to
       NotEnoughSpace           the disk has too little room for what the nodes reserve at their start
       NodeFailed               a peer or an ordering node does not start, or does not answer
       ChaincodeFailed          a chaincode instance does not start
@@ -21,6 +24,12 @@
         SignaturesMissing      too few of those whose signatures it takes can sign here
       ChangesRefused           a running network cannot be changed as asked
       ApplyUnderWay            the network is being changed already
+      DefinitionRefused        an operator's public definition cannot be used
+      DefinitionsMissing       a bundle lacks the definitions of other operators
+      BlocksDiffer             a channel's first block is not the one that follows from the definitions
+      AuthorityExpired         a root of an organisation has ended
+      KeysElsewhere            an organisation's keys are not in this directory
+      SnapshotFailed           a snapshot is not taken, is damaged, or a peer does not join from it
       LifecycleError           installing, approving or committing a chaincode failed at a peer or an ordering node
 
 Every error says what happened, why, and what to do: `what`, `why`, `remedy`; `details` holds the fields for programs.
@@ -30,6 +39,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +306,46 @@ class ProgramsMissing(NetworkError):
         self.looked = dict(looked)
 
 
+class EngineUnavailable(NetworkError):
+    """Docker cannot be used on this machine, for the reason `why`."""
+
+    def __init__(self, why: str, remedy: str) -> None:
+        super().__init__("the docker runtime cannot be used", why, f"{remedy}, or use another runtime")
+
+
+class ImagesMissing(NetworkError):
+    """The container images `images` are not on this machine. Nothing is pulled or built by itself.
+
+    `images` has, for each, the command that brings it.
+    """
+
+    def __init__(self, images: Mapping[str, str]) -> None:
+        names = ", ".join(images)
+        super().__init__(
+            f"container image{'s' if len(images) > 1 else ''} missing",
+            f"{names} {'are' if len(images) > 1 else 'is'} not on this machine",
+            f"get {'them' if len(images) > 1 else 'it'}: {'; '.join(images.values())}",
+            images=dict(images),
+        )
+        self.images = dict(images)
+
+
+class EngineFailed(NetworkError):
+    """The command `command` (such as "docker stop") failed; `output` is all that it complained of."""
+
+    def __init__(self, command: str, output: str) -> None:
+        lines = [line.strip() for line in output.splitlines() if line.strip()]
+        told = [line for line in lines if line.lower().startswith("error")] or lines[-1:]
+        super().__init__(
+            f"{command} failed",
+            told[0][:500] if told else "it did not say why",
+            "correct the cause and bring the network up again: what is done already is kept",
+            command=command,
+        )
+        self.command = command
+        self.output = output
+
+
 class NotEnoughSpace(NetworkError):
     """The disk of `directory` has `free_bytes`, and the nodes reserve `needed_bytes` at their start."""
 
@@ -338,10 +388,14 @@ class ChaincodeFailed(NetworkError):
         self.log = log
 
 
+class SnapshotFailed(NetworkError):
+    """A snapshot of a channel's state is not taken, is damaged, or a peer does not join from it."""
+
+
 class LifecycleError(NetworkError):
     """A step of a chaincode's lifecycle, or of joining a node to a channel, failed.
 
-    `step` is one of install, query, approve, readiness, commit, order, list, join, leave; `address` and `msp_id` name the node that
+    `step` is one of install, query, approve, readiness, commit, order, list, join, leave, snapshot; `address` and `msp_id` name the node that
     refused, `status` is its status number (of the chaincode response, of gRPC or of the ordering node), `channel` and
     `chaincode` say what it was about.
     """
@@ -351,7 +405,7 @@ class LifecycleError(NetworkError):
     ) -> None:
         act = {"query": "look up", "readiness": "see agreement on"}.get(step, step)
         on = f" on channel {channel}" if channel else ""
-        if step in ("join", "leave", "list"):
+        if step in ("join", "leave", "list", "snapshot"):
             what = f"cannot {step} channel {channel}" if channel else f"cannot {step} channels"
         else:
             what = f"cannot {act} chaincode {chaincode}{on}" if chaincode else f"cannot {act} chaincodes{on}"
@@ -455,3 +509,74 @@ class ApplyUnderWay(NetworkError):
             directory=str(directory),
         )
         self.directory = directory
+
+
+class DefinitionRefused(NetworkError):
+    """A public definition of an operator, from `source`, cannot be used."""
+
+    def __init__(self, source: str, why: str, remedy: str = "have its operator make and send it again") -> None:
+        super().__init__(f"the definition {source} is refused", why, remedy, source=source)
+        self.source = source
+
+
+class DefinitionsMissing(NetworkError):
+    """A bundle has no definitions of `operators` yet, without which it has no channels to run."""
+
+    def __init__(self, directory: Path, operators: Sequence[str]) -> None:
+        names = ", ".join(operators)
+        super().__init__(
+            f"the bundle in {directory} is not complete",
+            f"the public definition{'s' if len(operators) > 1 else ''} of {names} {'are' if len(operators) > 1 else 'is'} missing",
+            f"get it from {names} and add it: sovchain network bundle --output {directory} --public FILE",
+            directory=str(directory),
+            operators=list(operators),
+        )
+        self.directory = directory
+        self.operators = tuple(operators)
+
+
+class BlocksDiffer(NetworkError):
+    """The first block of `channel` that somebody made is not the one that follows from the definitions here."""
+
+    def __init__(self, channel: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"the first block of channel {channel} differs",
+            f"its hash is {found}, and the definitions here give {expected}",
+            "compare the digests of the definitions with each operator: one of them is not the same on both sides",
+            channel=channel,
+            expected=expected,
+            found=found,
+        )
+        self.channel = channel
+        self.expected = expected
+        self.found = found
+
+
+class AuthorityExpired(NetworkError):
+    """A root of `organization` ended at `ended`: nothing that it signs now would be valid."""
+
+    def __init__(self, organization: str, kind: str, ended: datetime) -> None:
+        what = "identities" if kind == "ca" else "TLS"
+        super().__init__(
+            f"cannot certify anything for {organization}",
+            f"its root for {what} ended at {ended:%Y-%m-%d %H:%M} UTC",
+            "make a new root, add it to the organisation's MSP in every channel beside the old one, then reissue",
+            organization=organization,
+            ended=ended.isoformat(),
+        )
+        self.organization = organization
+        self.ended = ended
+
+
+class KeysElsewhere(NetworkError):
+    """The keys of `organization` are not in this directory: it keeps them itself."""
+
+    def __init__(self, organization: str, here: Sequence[str]) -> None:
+        super().__init__(
+            f"cannot act for {organization}",
+            "its keys are not in this directory; it keeps them itself",
+            f"act for {', '.join(here) or 'an organisation of this directory'}, or ask {organization}",
+            organization=organization,
+            here=list(here),
+        )
+        self.organization = organization

@@ -60,6 +60,21 @@ _LOCK_PAUSE_S: Final = 0.02
 _MAX_DESCRIPTION_BYTES: Final = 4 * 1024 * 1024
 
 
+class BundlePart(BaseModel):
+    """What one operator's part of a network that spans hosts adds to network.json (see `bundle`).
+
+    Attributes:
+        operator: whose part it is.
+        endpoints: address and port under which nodes reach each other, by host name; complete when all definitions are
+            there.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    operator: str
+    endpoints: Mapping[str, tuple[str, int]]
+
+
 class Description(BaseModel):
     """Content of network.json.
 
@@ -77,6 +92,7 @@ class Description(BaseModel):
     previous: Topology | None = None
     ports: Mapping[str, int] = Field(default_factory=dict)
     created_at: datetime
+    bundle: BundlePart | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +108,7 @@ class Status:
         topology: the stored topology; None when the directory holds none yet.
         changing: whether a change towards that topology is not completed (`Network.apply`).
         ports: port of each service, by its name.
+        bundle: whose part of a network that spans hosts it is; None when all of the network is here.
     """
 
     directory: Path
@@ -101,6 +118,7 @@ class Status:
     runtime: str = ""
     topology: Topology | None = field(default=None, repr=False)
     ports: Mapping[str, int] = field(default_factory=dict, repr=False)
+    bundle: BundlePart | None = field(default=None, repr=False)
     changing: bool = False
 
 
@@ -139,6 +157,7 @@ class Instance:
                 previous=stored.previous if stored else None,
                 ports={**(stored.ports if stored else {}), **ports},
                 created_at=stored.created_at if stored else self.started_at,
+                bundle=stored.bundle if stored else None,
             )
         )
 
@@ -150,7 +169,7 @@ class Instance:
 
     def _store(self, description: Description) -> Description:
         if description != self.description:
-            write_file(self.directory / _DESCRIPTION, description.model_dump_json(indent=2).encode() + b"\n")
+            write_description(self.directory, description)
             self.description = description
         return description
 
@@ -222,6 +241,7 @@ def read_status(directory: Path) -> Status:
             runtime=description.runtime,
             topology=description.topology,
             ports=description.ports,
+            bundle=description.bundle,
             changing=description.previous is not None,
         )
     if not _is_locked(directory):
@@ -303,6 +323,11 @@ def read_description(directory: Path) -> Description | None:
         return Description.model_validate_json(content)
     except ValidationError as error:
         raise InstanceDamaged(directory, path, f"it has {error.error_count()} wrong entries") from None
+
+
+def write_description(directory: Path, description: Description) -> None:
+    """Write network.json."""
+    write_file(directory / _DESCRIPTION, description.model_dump_json(indent=2, exclude_none=True).encode() + b"\n")
 
 
 def _difference(stored: Description, topology: Topology, runtime: str) -> str:

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from fabric_protos.msp import msp_config_pb2
 
 from sovchain.network.certificates import CertificateAuthority, Credential, Validity, names_of
-from sovchain.network.errors import InstanceDamaged, UnknownName
-from sovchain.network.files import write_file, write_tree
+from sovchain.network.errors import AuthorityExpired, InstanceDamaged, NetworkError, UnknownName
+from sovchain.network.files import make_folder, write_file, write_tree
 from sovchain.network.material_layout import (
     AUTHORITY_DAYS,
     LEAF_DAYS,
@@ -54,6 +55,11 @@ __all__ = [
 
 RENEW_WITHIN: Final = timedelta(days=30)
 """A node's or user's certificate that ends within this time is renewed when the network starts."""
+
+AUTHORITIES: Final = ("ca", "tlsca")
+"""The two roots of an organisation, by the names of their folders."""
+FORMER: Final = "ca/former"
+"""Where the enrolment certificates are that were renewed, in the organisation's folder."""
 
 
 @dataclass(frozen=True)
@@ -204,12 +210,38 @@ class OrganizationMaterial:
         return [holder.name for holder in self.due(now, only) if self._renew(holder, now)]
 
     def due(self, now: datetime, only: Iterable[str] | None = None) -> list[Holder]:
-        """Nodes and users whose certificates are to be renewed (see `renew`)."""
-        if only is not None:
-            return [self.holder(name) for name in only]
-        return [holder for holder in self.holders if self.ends(holder) - now <= RENEW_WITHIN]
+        """Nodes and users whose certificates are to be renewed (see `renew`).
+
+        One that was revoked is left as it is; to name it in `only` is an error, a NetworkError.
+        """
+        revoked = self._revoked_serials()
+        found = [
+            holder
+            for holder in ([self.holder(name) for name in only] if only is not None else self.holders)
+            if only is not None or self.ends(holder) - now <= RENEW_WITHIN
+        ]
+        for holder in list(found):
+            if self.certificate(holder.certificate_file).serial_number not in revoked:
+                continue
+            if only is not None:
+                raise NetworkError(
+                    f"cannot renew {holder.name}",
+                    "its certificate is revoked, and a renewed one would be for the same key",
+                    "add another user to the topology",
+                    name=holder.name,
+                )
+            found.remove(holder)
+        return found
+
+    def _revoked_serials(self) -> frozenset[int]:
+        lists = (x509.load_pem_x509_crl(pem) for pem in self.revocation_lists)
+        return frozenset(entry.serial_number for found in lists for entry in found)
 
     def _renew(self, holder: Holder, now: datetime) -> bool:
+        for kind in AUTHORITIES:
+            ended = self.authority_certificate(kind).not_valid_after_utc
+            if ended <= now:
+                raise AuthorityExpired(self.organization.name, kind, ended)
         authorities = Authorities(self.authority("ca"), self.authority("tlsca"), country(self.organization))
         names = names_of(self.certificate(f"{holder.tls_file}.crt"))
         keys = (self.read(holder.key_file), self.read(f"{holder.tls_file}.key"))
@@ -217,10 +249,21 @@ class OrganizationMaterial:
         return True
 
     def store(self, holder: Holder, enrolment: Credential, tls: Credential) -> None:
-        """Put other certificates, for the same keys, in place of a node's or user's."""
+        """Put other certificates in place of a node's or user's, and keep the old enrolment certificate: it is valid
+        until it ends, so a revocation has to cover it.
+        """
         files = holder_files(holder, enrolment, tls, self.tls_root_pem)
+        former = self.certificate(holder.certificate_file)
+        make_folder(self.folder / FORMER)
+        write_file(
+            self.folder / FORMER / f"{holder.name}-{former.serial_number:x}.pem", former.public_bytes(Encoding.PEM)
+        )
         for name in (holder.certificate_file, f"{holder.tls_file}.crt"):
             write_file(self.folder / name, files[name])
+
+    def authority_certificate(self, kind: str) -> x509.Certificate:
+        """The root of the enrolment (`ca`) or TLS (`tlsca`) certificates."""
+        return self.certificate(f"{kind}/{kind}.{self.organization.domain}-cert.pem")
 
     def authority(self, kind: str) -> CertificateAuthority:
         """The root of the enrolment (`ca`) or TLS (`tlsca`) certificates, with its key."""

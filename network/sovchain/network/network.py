@@ -9,7 +9,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -17,20 +17,31 @@ from typing import Any, Final
 import structlog
 
 from sovchain.client import Gateway, SigningIdentity
+from sovchain.network.agreement import agree, agreeing
 from sovchain.network.apply import Applied, Apply, plan
 from sovchain.network.checks import check
 from sovchain.network.control import ApplyRequest, ask, listening
-from sovchain.network.errors import ApplyUnderWay, NetworkError, NotUp
+from sovchain.network.errors import (
+    ApplyUnderWay,
+    KeysElsewhere,
+    NetworkError,
+    NotUp,
+    RuntimeUnavailable,
+    UnknownName,
+)
 from sovchain.network.instance import Instance, Status, open_instance, read_description, read_status, running
 from sovchain.network.lifecycle import Deployed
 from sovchain.network.logs import logging_to
 from sovchain.network.material import Material
+from sovchain.network.nodes import Peer
 from sovchain.network.observation import Observation
 from sovchain.network.observe import observe
 from sovchain.network.plan import Plan, Step
 from sovchain.network.profiles import profile_path
-from sovchain.network.runtimes import Faults, create_runtime
+from sovchain.network.runtimes import Faults, Site, create_runtime, own_part
+from sovchain.network.runtimes.access import administered_peer
 from sovchain.network.runtimes.processes import end_orphans
+from sovchain.network.snapshots import Snapshot, join_by_snapshot, read_snapshot, take_snapshots
 from sovchain.network.startup import Progress, Running, Steps, bring_up, deploy_chaincodes, step_count
 from sovchain.network.topology import Topology, default_topology
 from sovchain.network.topologyfile import load_topology
@@ -49,8 +60,10 @@ class Network:
         topology: Topology,
         nodes: Running | None = None,
         instance: Instance | None = None,
+        operator: str = "",
     ) -> None:
         """Not for callers: use `up` or `attach`."""
+        self._operator = nodes.site.operator if nodes else operator
         self._directory = directory
         self._topology = topology
         self._nodes = nodes
@@ -75,8 +88,8 @@ class Network:
         Args:
             topology: a topology, the path of a YAML file, or None for the one stored in `directory` or else the
                 default.
-            runtime: "embedded", or "native" for Fabric's own programs on this machine; None for the one stored in
-                `directory` or else the embedded one.
+            runtime: "embedded", "native" for Fabric's own programs on this machine, or "docker" for containers of its
+                official images; None for the one stored in `directory` or else the embedded one.
             directory: where the network lives (created, mode 0700). None: a temporary one, removed at the end.
             progress: called after each step.
 
@@ -87,6 +100,7 @@ class Network:
             AlreadyUp: a process runs the network in the directory.
             PortInUse, NoFreePorts: a port is taken.
             ProgramsMissing, NotEnoughSpace, NodeFailed: Fabric's programs cannot be found, or do not start.
+            EngineUnavailable, ImagesMissing, EngineFailed: Docker cannot be used, lacks an image, or refuses.
             ChaincodeFailed: a chaincode does not start.
             LifecycleError: a chaincode could not be deployed.
         """
@@ -112,13 +126,18 @@ class Network:
     async def down(directory: Path | str, *, timeout_s: float = 30.0) -> int:
         """Ask the process that runs the network in `directory` to end (SIGTERM), wait until it has, return its number.
 
+        A start that is under way is interrupted. What the process leaves behind, because it was killed before or does
+        not handle the signal, is ended too.
+
         Raises NotUp, and NetworkError when it has not ended in time; it is not killed, because a commit may be going
         on.
         """
         place = _absolute(Path(directory))
-        if read_status(place).state == "down":
-            await end_orphans(place)  # nodes go on when the process that watches them is killed
-        status = running(place)
+        status = read_status(place)
+        if status.state == "down":
+            await _end_what_goes_on(place)
+        if not status.pid:
+            status = running(place)  # says why it is not up
         os.kill(status.pid, signal.SIGTERM)
         deadline = asyncio.get_running_loop().time() + timeout_s
         while read_status(place).pid == status.pid:
@@ -130,6 +149,7 @@ class Network:
                     pid=status.pid,
                 )
             await asyncio.sleep(_POLL_S)
+        await _end_what_goes_on(place)
         return status.pid
 
     async def observe(self) -> Observation:
@@ -138,6 +158,64 @@ class Network:
         Raises DirectoryRefused, VersionMismatch, InstanceDamaged.
         """
         return await observe(read_status(self._directory))
+
+    async def snapshot(
+        self, channel: str, peers: Sequence[str] = (), block_number: int | None = None
+    ) -> dict[str, Snapshot]:
+        """Have peers write snapshots of a channel's state after the same block; return them by the peers' hosts.
+
+        Args:
+            channel: the channel.
+            peers: hosts of peers, or names of organisations for their first peers; empty: the first peer of each
+                member, so that the organisations' snapshots can be compared (`snapshots.agreeing`).
+            block_number: the block, which may be one to come; None: the last that is committed.
+
+        Raises:
+            UnknownName: there is no such channel or peer.
+            RuntimeUnavailable: the network runs on the embedded ledger, whose peers write no snapshots.
+            SnapshotFailed, LifecycleError: a peer refuses, cannot be reached, or does not write it.
+        """
+        chosen = list(peers) or list(self._topology.channel(channel).members)
+        hosts = list(dict.fromkeys(self._peer_host(name) for name in chosen))
+        async with AsyncExitStack() as stack:
+            conversations = {self._administered(host, stack): self._snapshots(host) for host in hosts}
+            taken = await take_snapshots(channel, conversations, block_number)
+        return dict(zip(hosts, taken, strict=True))
+
+    async def join_by_snapshot(self, peer: str, folder: Path | str) -> int:
+        """Have a peer that is not on a channel join it from a snapshot in `folder`; return its height then.
+
+        `peer` is a host, or an organisation for its first peer. Raises UnknownName, RuntimeUnavailable, SnapshotFailed,
+        LifecycleError.
+        """
+        host = self._peer_host(peer)
+        self._snapshots(host)
+        snapshot = await asyncio.to_thread(read_snapshot, _absolute(Path(folder)))
+        async with AsyncExitStack() as stack:
+            return await join_by_snapshot(self._administered(host, stack), snapshot)
+
+    def _peer_host(self, name: str) -> str:
+        hosts = {node.host for node in self._topology.nodes if node.kind == "peer"}
+        if name in hosts:
+            return name
+        if name in self.organizations:
+            return self._topology.organization(name).peer_host
+        raise UnknownName("peer", name, sorted(hosts))
+
+    def _administered(self, host: str, stack: AsyncExitStack) -> Peer:
+        """A conversation of a peer's administrator with it, until the end of the block."""
+        node = next(node for node in self._topology.nodes if node.host == host)
+        site = Site(self._directory, self._topology, read_status(self._directory).ports, {})
+        peer = administered_peer(site, self._material, self._topology.organization(node.organization), host)
+        stack.push_async_callback(peer.close)
+        return peer
+
+    def _snapshots(self, host: str) -> Path:
+        """Folder of the snapshots that a peer writes. Raises RuntimeUnavailable."""
+        runtime = read_status(self._directory).runtime
+        if runtime != "native":
+            raise RuntimeUnavailable(runtime, "its peers keep no snapshots that can be read here", ("native",))
+        return self._directory / "nodes" / host / "data/snapshots"
 
     @property
     def directory(self) -> Path:
@@ -151,13 +229,17 @@ class Network:
 
     @property
     def organizations(self) -> Sequence[str]:
-        """Names of the organisations with a peer."""
-        return [organization.name for organization in self._topology.organizations]
+        """Names of the organisations with a peer here."""
+        return [organization.name for organization in own_part(self._topology, self._operator).organizations]
 
     @property
     def channels(self) -> Sequence[str]:
-        """Names of the channels."""
-        return [channel.name for channel in self._topology.channels]
+        """Names of the channels, where the network spans hosts those of the organisation that is here."""
+        return [
+            channel.name
+            for channel in self._topology.channels
+            if not self._operator or self._operator in channel.members
+        ]
 
     @property
     def faults(self) -> Faults | None:
@@ -172,14 +254,21 @@ class Network:
         return Gateway.connect(self.profile(organization), self.identity(organization, user), **options)
 
     def identity(self, organization: str, user: str = "User1") -> SigningIdentity:
-        """Return the signing identity of a user. Raises UnknownName, InstanceDamaged."""
+        """Return the signing identity of a user. Raises UnknownName, KeysElsewhere, InstanceDamaged."""
         part = self._topology.organization(organization)
+        self._check_here(part.name)
         credential = self._material.organization(organization).user(part.user(user).name)
         return SigningIdentity.from_pem(part.msp_id, credential.certificate_pem, credential.private_key_pem)
 
     def profile(self, organization: str) -> Path:
-        """Return the path of the organisation's connection profile. Raises UnknownName."""
-        return profile_path(self._directory / "connections", self._topology.organization(organization).name)
+        """Return the path of the organisation's connection profile. Raises UnknownName, KeysElsewhere."""
+        name = self._topology.organization(organization).name
+        self._check_here(name)
+        return profile_path(self._directory / "connections", name)
+
+    def _check_here(self, organization: str) -> None:
+        if organization not in self.organizations:
+            raise KeysElsewhere(organization, self.organizations)
 
     async def deploy(self, chaincode: str) -> list[Deployed]:
         """Install, approve and commit a chaincode of the topology where that is not done yet; say what stands now.
@@ -194,6 +283,8 @@ class Network:
                 "another process runs the network",
                 "take it down and bring it up with the topology that has the chaincode",
             )
+        if self._operator:
+            return await agree(self._nodes, [spec])
         return await deploy_chaincodes(self._nodes, [spec])
 
     async def plan(self, topology: Topology | Path | str | None = None) -> Plan:
@@ -266,9 +357,13 @@ async def _up(
         name = runtime_name or (instance.description.runtime if instance.description else DEFAULT_RUNTIME)
         runtime = create_runtime(name)
         try:
-            nodes = await bring_up(instance, chosen, name, runtime, Steps(progress, step_count(chosen)))
+            steps = Steps(progress, step_count(chosen, _operator(instance)))
+            nodes = await bring_up(instance, chosen, name, runtime, steps)
             network = Network(directory, nodes.site.topology, nodes, instance)
-            async with listening(directory, network._answer):  # one of the object's own methods
+            async with (
+                listening(directory, network._answer),  # one of the object's own methods
+                agreeing(nodes) if nodes.site.operator else contextlib.nullcontext(),
+            ):
                 instance.mark("up")
                 _log.info("network is up", directory=str(directory), pid=os.getpid())
                 yield network
@@ -282,7 +377,16 @@ async def _up(
 async def _attach(directory: Path) -> AsyncIterator[Network]:
     status = running(directory)
     assert status.topology is not None  # running() sees to it
-    yield Network(directory, status.topology)
+    yield Network(directory, status.topology, operator=status.bundle.operator if status.bundle else "")
+
+
+async def _end_what_goes_on(directory: Path) -> None:
+    """End nodes whose watching process was killed: processes and containers go on without it."""
+    await end_orphans(directory)
+    if read_status(directory).runtime == "docker":
+        from sovchain.network.runtimes.docker import end_containers
+
+        await end_containers(directory)
 
 
 async def _shielded(stop: Callable[[], Any]) -> None:
@@ -303,6 +407,11 @@ def _topology(topology: Topology | Path | str | None) -> Topology | None:
     if topology is None:
         return None
     return check(topology) if isinstance(topology, Topology) else load_topology(Path(topology))
+
+
+def _operator(instance: Instance) -> str:
+    bundle = instance.description.bundle if instance.description else None
+    return bundle.operator if bundle else ""
 
 
 def _stored_topology(instance: Instance) -> Topology | None:

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import grpc
 import grpc.aio
@@ -20,6 +20,7 @@ from fabric_protos.common import common_pb2
 from fabric_protos.gateway import gateway_pb2
 from fabric_protos.orderer import ab_pb2
 from fabric_protos.peer import proposal_pb2, proposal_response_pb2, query_pb2, transaction_pb2
+from google.protobuf.message import Message
 
 from sovchain.network.errors import LifecycleError
 from sovchain.protocol.crypto import load_private_key, sign
@@ -44,6 +45,8 @@ _OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.use_local_subchannel_pool", 1),
 )
+
+_Answer = TypeVar("_Answer", bound=Message)
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,20 @@ class Peer:
                 chaincode=chaincode,
             )
         return answer
+
+    async def call(self, step: str, channel: str, method: str, request: Message, answer: type[_Answer]) -> _Answer:
+        """Call a method of another service of the peer, such as `/protos.Snapshot/Generate`.
+
+        Raises LifecycleError; `step` and `channel` say in it what was being done.
+        """
+        send = self._channel.unary_unary(
+            method, request_serializer=type(request).SerializeToString, response_deserializer=answer.FromString
+        )
+        try:
+            result: _Answer = await send(request, timeout=CALL_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise self._failed(step, "", channel, error) from None
+        return result
 
     async def committed(self, step: str, chaincode: str, channel: str, transaction_id: str) -> int:
         """Wait until the peer has committed a transaction; return the block's number.

@@ -16,7 +16,7 @@ EXPIRES_WITHIN: Final = timedelta(days=30)
 
 @dataclass(frozen=True)
 class NodeSeen:
-    """A peer or an ordering node.
+    """A peer, an ordering node, or a Fabric CA server (kind `authority`).
 
     Attributes:
         host, kind, organization, address: what it is and where it listens.

@@ -40,9 +40,8 @@ from sovchain.network.observation import (
     agreement,
 )
 from sovchain.network.participation import OrderingNodeAdmin
-from sovchain.network.ports import node_ports
-from sovchain.network.runtimes import Site, create_runtime
-from sovchain.network.runtimes.access import administered_peer, orderer_admin
+from sovchain.network.ports import authority_ports, node_ports
+from sovchain.network.runtimes.access import administered_peer, orderer_admin, site_of
 from sovchain.network.runtimes.processes import orphan
 from sovchain.network.topology import Node, Topology
 from sovchain.protocol.blocks import header_hash
@@ -56,6 +55,16 @@ _LEADER: Final = re.compile(r'^consensus_(?:etcdraft|BFT)_is_leader\{channel="([
 _CERTIFICATE_FILES: Final = ("organizations/**/*.pem", "organizations/**/*.crt", "chaincode/**/*.crt")
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Server:
+    """A program of the network: its main port's name, what it is, whose it is, and the name of its operations port."""
+
+    host: str
+    kind: str
+    organization: str
+    operations: str
 
 
 @dataclass(frozen=True)
@@ -102,8 +111,7 @@ class _Observer:
         assert status.topology is not None
         self.topology: Topology = status.topology
         self.runtime = status.runtime
-        endpoints = create_runtime(status.runtime).endpoints(status.topology, status.ports)
-        self.site = Site(status.directory, status.topology, status.ports, endpoints)
+        self.site = site_of(status)
         self.material = Material(self.topology, status.directory / "organizations")
         self.shown: list[tuple[str, bytes]] = []
         """Certificates that endpoints have shown, each with the endpoint's name."""
@@ -121,10 +129,10 @@ class _Observer:
 
     async def look(self, found: Observation) -> Observation:
         """Ask everything."""
-        peers, orderers = self._nodes("peer"), self._nodes("orderer")
+        orderers = self._nodes("orderer")
         asked = dict(zip((n.host for n in orderers), await _all(self._orderer(node) for node in orderers), strict=True))
         nodes, channels, chaincodes, services = await asyncio.gather(
-            _all(self._node(node, asked.get(node.host)) for node in (*peers, *orderers)),
+            _all(self._node(service, asked.get(service.host)) for service in self._servers()),
             _all(self._channel(channel.name, asked) for channel in self.topology.channels),
             _all(self._definitions(channel.name) for channel in self.topology.channels),
             _all(self._service(name, port) for name, port in self.site.ports.items() if name.startswith("chaincode ")),
@@ -151,29 +159,36 @@ class _Observer:
 
     # -- nodes -------------------------------------------------------------------------------------------------------
 
-    async def _node(self, node: Node, asked: _Asked | None) -> NodeSeen:
-        address = f"{HOST}:{self.site.ports.get(node.host, 0)}"
+    def _servers(self) -> Iterator[_Server]:
+        for node in self.topology.nodes:
+            yield _Server(node.host, node.kind, node.organization, node_ports(node)["operations"])
+        for part in self.topology.everyone:
+            if ports := authority_ports(part):
+                yield _Server(ports["main"], "authority", part.name, ports["operations"])
+
+    async def _node(self, server: _Server, asked: _Asked | None) -> NodeSeen:
+        address = f"{HOST}:{self.site.ports.get(server.host, 0)}"
         certificate, problem = await _attempt(lambda: _shown(address))
         if certificate is not None:
             self.shown.append((address, certificate))
-        pid = orphan(self.site.directory / f"run/{node.host}.pid") or 0
+        pid = orphan(self.site.directory / f"run/{server.host}.pid") or 0
         seen = NodeSeen(
-            node.host, node.kind, node.organization, address, answers=certificate is not None, pid=pid,
+            server.host, server.kind, server.organization, address, answers=certificate is not None, pid=pid,
             memory_mib=_memory_mib(pid), problem=problem or (asked.problem if asked else ""),
         )  # fmt: skip
-        port = self.site.ports.get(node_ports(node)["operations"])
+        port = self.site.ports.get(server.operations)
         if port is None or not seen.answers:
             return seen
-        health, problem = await _attempt(lambda: self._health(node, port))
-        release, version = health or ("", "")
+        health, problem = await _attempt(lambda: self._health(server, port))
+        state, version = health or ("", "")
         return replace(
-            seen, health=release, version=version, metrics=f"https://{HOST}:{port}/metrics",
+            seen, health=state, version=version, metrics=f"https://{HOST}:{port}/metrics",
             problem=seen.problem or problem,
         )  # fmt: skip
 
-    async def _health(self, node: Node, port: int) -> tuple[str, str]:
+    async def _health(self, server: _Server, port: int) -> tuple[str, str]:
         """Health and release of a node (github.com/hyperledger/fabric-lib-go/healthz, core/operations/system.go)."""
-        material = self.material.organization(node.organization)
+        material = self.material.organization(server.organization)
         async with _client(material, port, with_certificate=False) as client:
             health = (await client.get("/healthz")).json()
             version = (await client.get("/version")).json()

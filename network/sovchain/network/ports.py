@@ -12,6 +12,8 @@ from sovchain.network.errors import NoFreePorts, PortInUse
 from sovchain.network.topology import AnyOrganization, Node, Topology
 
 ADDRESS: Final = "127.0.0.1"
+EVERY_ADDRESS: Final = "0.0.0.0"  # noqa: S104  where other hosts are to reach a node
+"""What a node binds that nodes on other hosts call."""
 # Below the range from which systems take the local ports of outgoing connections (32768 on Linux).
 _LOWEST: Final = 20_000
 _HIGHEST: Final = 32_000

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sovchain.network.files import make_folder, write_file
-from sovchain.network.genesis import HOST
 from sovchain.network.material import Material
-from sovchain.network.topology import Organization, Topology
+from sovchain.network.runtimes import Endpoint, Site
+from sovchain.network.topology import Organization
 
 
 def profile_path(folder: Path, organization: str) -> Path:
@@ -18,28 +17,28 @@ def profile_path(folder: Path, organization: str) -> Path:
     return folder / f"{organization}.json"
 
 
-def write_profiles(topology: Topology, material: Material, ports: Mapping[str, int], folder: Path) -> None:
-    """Write `<organisation>.json` for every organisation with a peer; leave those alone that are the same already.
-
-    `ports` holds the port of each node by its host name.
-    """
+def write_profiles(site: Site, material: Material, folder: Path) -> None:
+    """Write `<organisation>.json` for every organisation with a peer here; leave those alone that are the same already."""
     make_folder(folder)
-    for organization in topology.organizations:
-        document = connection_profile(topology, material, ports, organization)
-        content = json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"
+    for organization in site.organizations:
+        content = connection_document(site, material, organization)
         path = profile_path(folder, organization.name)
         if not path.exists() or path.read_bytes() != content:
             write_file(path, content, durable=False)
 
 
-def connection_profile(
-    topology: Topology, material: Material, ports: Mapping[str, int], organization: Organization
-) -> dict[str, Any]:
+def connection_document(site: Site, material: Material, organization: Organization) -> bytes:
+    """Return the profile of an organisation as a file has it."""
+    return json.dumps(connection_profile(site, material, organization), indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def connection_profile(site: Site, material: Material, organization: Organization) -> dict[str, Any]:
     """Return the profile of an organisation: its own peers, its channels, and their ordering nodes.
 
     The layout is that of `fabric-samples` (test-network/organizations/ccp-template.json) with `channels` and `orderers`
     as the classic SDKs read them.
     """
+    topology = site.topology
     channels = [channel for channel in topology.channels if organization.name in channel.members]
     orderers = {
         node.host: material.organization(orderer.name).tls_root_pem
@@ -58,8 +57,8 @@ def connection_profile(
             "connection": {"timeout": {"peer": {"endorser": "300"}, "orderer": "300"}},
         },
         "organizations": {organization.name: {"mspid": organization.msp_id, "peers": hosts}},
-        "peers": {host: _node(host, ports[host], tls_root_pem) for host in hosts},
-        "orderers": {host: _node(host, ports[host], root) for host, root in orderers.items()},
+        "peers": {host: _node(host, site.reached_at(host), tls_root_pem) for host in hosts},
+        "orderers": {host: _node(host, site.reached_at(host), root) for host, root in orderers.items()},
         "channels": {
             channel.name: {
                 "orderers": [node.host for orderer in topology.orderers(channel.name) for node in orderer.all_nodes],
@@ -70,9 +69,10 @@ def connection_profile(
     }
 
 
-def _node(host: str, port: int, tls_root_pem: bytes) -> dict[str, Any]:
+def _node(host: str, endpoint: Endpoint, tls_root_pem: bytes) -> dict[str, Any]:
+    address, port = endpoint
     return {
-        "url": f"grpcs://{HOST}:{port}",
+        "url": f"grpcs://{address}:{port}",
         "tlsCACerts": {"pem": tls_root_pem.decode()},
         "grpcOptions": {"ssl-target-name-override": host, "hostnameOverride": host},
     }

@@ -12,6 +12,7 @@ import structlog
 
 from sovchain.network import material_enrolment
 from sovchain.network import ports as ports_module
+from sovchain.network.bundle import check_complete, stored_blocks
 from sovchain.network.genesis import genesis_blocks
 from sovchain.network.instance import Instance
 from sovchain.network.lifecycle import Administration, Deployed, deploy, install
@@ -19,7 +20,7 @@ from sovchain.network.material import Material
 from sovchain.network.material_growth import grow
 from sovchain.network.nodes import OrderingNodes
 from sovchain.network.profiles import write_profiles
-from sovchain.network.runtimes import Packages, Runtime, Site
+from sovchain.network.runtimes import Packages, Runtime, Site, own_part
 from sovchain.network.runtimes.access import administered_peer, node_address
 from sovchain.network.topology import ChaincodeSpec, Topology
 from sovchain.network.transition import resting
@@ -57,6 +58,10 @@ class Running:
     packages: Packages
     runtime: Runtime
 
+    def package_id(self, organization: str, spec: ChaincodeSpec) -> str:
+        """Id of the package with which an organisation runs a chaincode."""
+        return package_id(self.packages[organization][spec.name], spec.label)
+
 
 async def bring_up(instance: Instance, topology: Topology, name: str, runtime: Runtime, steps: Steps) -> Running:
     """Start everything in a directory whose lock is held. After a failure the caller stops the runtime.
@@ -72,12 +77,19 @@ async def bring_up(instance: Instance, topology: Topology, name: str, runtime: R
     steps.ended("chaincode instances launched")
     material = await provide_material(site, runtime, now)
     steps.ended("keys and certificates")
-    blocks = genesis_blocks(runs, material, site.endpoints, site.directory / "channels", now)
-    write_profiles(runs, material, site.ports, site.directory / "connections")
+    blocks = (
+        stored_blocks(site)
+        if site.operator
+        else genesis_blocks(runs, material, site.endpoints, site.directory / "channels", now)
+    )
+    write_profiles(site, material, site.directory / "connections")
     steps.ended("channel configurations")
     await runtime.start(site, material, list(blocks.values()))
     steps.ended("peers and ordering nodes")
     running = Running(site, material, packages, runtime)
+    if site.operator:
+        # The others may come later, or be down: what takes them goes on meanwhile (`agreement`).
+        return running
     if previous is not None:
         _log.warning("a change of the network is not completed: sovchain apply goes on with it")
         return running
@@ -90,12 +102,16 @@ async def bring_up(instance: Instance, topology: Topology, name: str, runtime: R
 async def provide_material(site: Site, runtime: Runtime, now: datetime) -> Material:
     """Make the keys and certificates that are lacking, renew those that end soon, and return all.
 
-    Raises NetworkError, sovchain.client.ca.CaError, OSError.
+    An operator's part of a network holds its own and makes none for others. Raises NetworkError,
+    sovchain.client.ca.CaError, OSError.
     """
     root = site.directory / "organizations"
-    material = Material.create(site.topology, root, now)
-    for made in grow(site.topology, root, now):
-        _log.info("keys made", name=made)
+    if site.operator:
+        material = Material(site.topology, root)
+    else:
+        material = Material.create(site.topology, root, now)
+        for made in grow(site.topology, root, now):
+            _log.info("keys made", name=made)
     await runtime.start_authorities(site, material)
     for enrolled in await material_enrolment.complete(site, material):
         _log.info("enrolled", name=enrolled)
@@ -104,21 +120,26 @@ async def provide_material(site: Site, runtime: Runtime, now: datetime) -> Mater
     return material
 
 
-def step_count(topology: Topology) -> int:
+def step_count(topology: Topology, operator: str) -> int:
     """How many steps `bring_up` takes."""
-    return 5 + sum(len(chaincode.channels) for chaincode in topology.chaincodes)
+    return 4 if operator else 5 + sum(len(chaincode.channels) for chaincode in topology.chaincodes)
 
 
 async def _site(instance: Instance, topology: Topology, runs: Topology, name: str, runtime: Runtime) -> Site:
     """Find the network's ports, make sure that they are free, and store what the network consists of."""
     stored = instance.description
     kept = stored.ports if stored else {}
-    services = runtime.services(runs)
+    bundle = stored.bundle if stored else None
+    operator = bundle.operator if bundle else ""
+    services = runtime.services(own_part(runs, operator))
     if not set(services) <= kept.keys():
         # A directory that cannot take the topology in says so before ports are looked for.
         instance.compare(topology, name)
     ports = ports_module.allocate(services, topology.ports.base, kept, topology.ports.fixed)
-    site = Site(instance.directory, runs, ports, runtime.endpoints(runs, ports))
+    endpoints = bundle.endpoints if bundle else runtime.endpoints(runs, ports)
+    site = Site(instance.directory, runs, ports, endpoints, operator)
+    if bundle:
+        check_complete(site)
     await runtime.release(site)
     ports_module.check_free(ports)
     instance.describe(topology, name, ports)
@@ -136,7 +157,7 @@ async def deploy_chaincodes(
     async with _administrations(running, chaincodes) as members:
         await asyncio.gather(*(
             install(peer, {
-                _package_id(running, name, spec): running.packages[name][spec.name]
+                running.package_id(name, spec): running.packages[name][spec.name]
                 for spec in chaincodes
                 if any(name in topology.channel(channel).members for channel in spec.channels)
             })
@@ -147,7 +168,7 @@ async def deploy_chaincodes(
             policy = signature_application_policy(spec.endorsement_policy)
             definition = ChaincodeDefinition(spec.name, spec.version, 0, policy, topology.collections(spec.name))
             of_channel = {
-                members[name][0]: _package_id(running, name, spec) for name in topology.channel(channel).members
+                members[name][0]: running.package_id(name, spec) for name in topology.channel(channel).members
             }
             orderers = ordering_nodes(running.site, running.material, channel)
             try:
@@ -162,10 +183,6 @@ async def deploy_chaincodes(
         return list(
             await asyncio.gather(*(on_channel(spec, channel) for spec in chaincodes for channel in spec.channels))
         )
-
-
-def _package_id(running: Running, organization: str, spec: ChaincodeSpec) -> str:
-    return package_id(running.packages[organization][spec.name], spec.label)
 
 
 def ordering_nodes(site: Site, material: Material, channel: str) -> OrderingNodes:

@@ -151,6 +151,10 @@ class Topology(Part):
         names = self.channel(channel).orderers
         return tuple(self.ordering_organization(name) for name in names) if names else self.ordering_organizations
 
+    def operators(self, channel: str) -> frozenset[str]:
+        """Return the organisations that are members of a channel, or whose nodes order for it. Raises UnknownName."""
+        return frozenset((*self.channel(channel).members, *(part.operator for part in self.orderers(channel))))
+
     def capabilities(self, channel: str) -> Capabilities:
         """Return a channel's capabilities: its own, or those of the Fabric version. Raises UnknownName."""
         own = self.channel(channel).capabilities

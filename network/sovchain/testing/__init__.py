@@ -6,6 +6,8 @@ General layout:
     isolation.py  `Fabric`: a test's own place on a network that all tests share
     hosted.py     a network in a process of its own; `host.py` is that process's program
     faults.py     ending and starting single nodes, where a runtime offers that
+    harness*.py   `ContractHarness`: contracts in the process; `machines.py`: the cases of state machines
+    worlds.py     the same contract test on the harness and on a network
     conformance/  the conformance tests: what a client can rely on, whatever the network runs on
 
 Guide: docs/testing.md.
@@ -17,17 +19,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sovchain.testing.faults import Faults, NotOffered
+    from sovchain.testing.harness import ContractHarness, refused
     from sovchain.testing.hosted import HostedNetwork, HostFailed
     from sovchain.testing.isolation import Fabric
+    from sovchain.testing.worlds import ContractSpec, ContractWorld
 
-__all__ = ["Fabric", "Faults", "HostFailed", "HostedNetwork", "NotOffered"]
+__all__ = [
+    "ContractHarness",
+    "ContractSpec",
+    "ContractWorld",
+    "Fabric",
+    "Faults",
+    "HostFailed",
+    "HostedNetwork",
+    "NotOffered",
+    "refused",
+]
 
 _HOMES = {
+    "ContractHarness": "harness",
+    "ContractSpec": "worlds",
+    "ContractWorld": "worlds",
     "Fabric": "isolation",
     "Faults": "faults",
     "HostFailed": "hosted",
     "HostedNetwork": "hosted",
     "NotOffered": "faults",
+    "refused": "harness",
 }
 
 

@@ -102,12 +102,15 @@ def check(statement: AnchorStatement, before: Anchor | None, at: datetime) -> No
         _refuse(f"{alone[0]} alone would satisfy its policy" if alone else "nobody could satisfy its policy")
 
 
-@lru_cache(maxsize=32)
 def trust(statement: AnchorStatement) -> TrustAnchor:
-    """What a view is checked against. Equal statements give equal answers, so parsing them once is enough.
+    """What a view is checked against. Raises ProtocolError."""
+    return _trust(encode_record(statement))
 
-    Raises ProtocolError.
-    """
+
+@lru_cache(maxsize=32)
+def _trust(encoded: bytes) -> TrustAnchor:
+    # Equal statements give equal answers, so that it is enough to parse their certificates once.
+    statement = AnchorStatement.model_validate_json(encoded)
     configs = [_config(encoded) for encoded in statement.msps]
     names = [config.name for config in configs]
     if len(set(names)) != len(names):

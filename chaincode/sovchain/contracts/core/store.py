@@ -84,6 +84,11 @@ def implicit_collection(msp_id: str) -> str:
     return f"_implicit_org_{msp_id}"
 
 
+def sha256_hex(data: bytes) -> str:
+    """Hex SHA-256: what Fabric keeps in public of a private value."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def identity_hash(client_id: str) -> str:
     """Hex SHA-256 of a client id. It shortens; it hides nothing, as the certificate is in the transaction."""
     return hashlib.sha256(client_id.encode("utf-8", "surrogatepass")).hexdigest()

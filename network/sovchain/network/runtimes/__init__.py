@@ -3,6 +3,9 @@
 General layout:
     embedded.py    the embedded ledger in this process, chaincode in two child processes
     native.py      real `peer` and `orderer` programs, a chaincode process for each organisation
+    docker.py      the official images, a chaincode container for each organisation; with it:
+                   docker_services (the containers), docker_images, docker_code (contracts that are in no image),
+                   docker_monitoring, docker_engine (the programs docker and docker-compose), docker_logs, compose
     programs.py    finding those programs
     settings.py    what the programs are configured with
     joining.py     nodes of real Fabric: asked until they answer, joined to their channels
@@ -24,18 +27,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from sovchain.network.errors import RuntimeUnavailable
+from sovchain.network.genesis import HOST
 
 if TYPE_CHECKING:
     from sovchain.network.material import Material
-    from sovchain.network.topology import Topology
+    from sovchain.network.topology import Node, Organization, Topology
 
-RUNTIMES: Final = ("embedded", "native")
+RUNTIMES: Final = ("embedded", "native", "docker")
 """Names of the runtimes that are available."""
-
-_KNOWN_ELSEWHERE: Final = {
-    "docker": "this version of sovchain does not start containers",
-}
-
 
 Packages: TypeAlias = Mapping[str, Mapping[str, bytes]]
 """For each organisation, by its name: the package of each of its chaincodes, by the chaincode's name."""
@@ -54,12 +53,51 @@ class Site:
         topology: what it consists of.
         ports: port of each service on this machine's loopback address, where clients and administrators reach it.
         endpoints: where nodes reach each other, by host name: what stands in the channels' configuration.
+        operator: whose nodes run here, with those of the ordering organisations that it operates; empty: everyone's.
     """
 
     directory: Path
     topology: Topology
     ports: Mapping[str, int]
     endpoints: Mapping[str, Endpoint]
+    operator: str = ""
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        """The nodes that run here, peers first."""
+        return own_part(self.topology, self.operator).nodes
+
+    @property
+    def organizations(self) -> Sequence[Organization]:
+        """The organisations with a peer here."""
+        return own_part(self.topology, self.operator).organizations
+
+    @property
+    def channels(self) -> Sequence[str]:
+        """The channels that nodes here have a part in, in the topology's order."""
+        names = [channel.name for channel in self.topology.channels]
+        return [name for name in names if not self.operator or self.operator in self.topology.operators(name)]
+
+    def reached_at(self, host: str) -> Endpoint:
+        """Where clients and administrators on this machine reach a node.
+
+        Its port on the loopback address where the whole network is here; else the node may be elsewhere.
+        """
+        return self.endpoints[host] if self.operator else (HOST, self.ports[host])
+
+
+def own_part(topology: Topology, operator: str) -> Topology:
+    """What an operator runs of a topology, whose channels still name all members; with no name all of it."""
+    if not operator:
+        return topology
+    return topology.model_copy(
+        update={
+            "organizations": tuple(part for part in topology.organizations if part.name == operator),
+            "ordering_organizations": tuple(
+                part for part in topology.ordering_organizations if part.operator == operator
+            ),
+        }
+    )
 
 
 class Faults(Protocol):
@@ -152,7 +190,11 @@ def create_runtime(name: str) -> Runtime:
         from sovchain.network.runtimes.native import NativeRuntime
 
         return NativeRuntime()
-    raise RuntimeUnavailable(name, _KNOWN_ELSEWHERE.get(name, "there is no such runtime"), RUNTIMES)
+    if name == "docker":
+        from sovchain.network.runtimes.docker import DockerRuntime
+
+        return DockerRuntime()
+    raise RuntimeUnavailable(name, "there is no such runtime", RUNTIMES)
 
 
 __all__ = ["RUNTIMES", "Faults", "Packages", "Runtime", "Site", "create_runtime"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import httpx
 
-from sovchain.client import EndorseError, Gateway, SigningIdentity
+from sovchain.client import EndorseError, Gateway, GatewayAddress, Profile, SigningIdentity
 from sovchain.network.errors import LifecycleError, NetworkError, NodeFailed
 from sovchain.network.material import Material
 from sovchain.network.profiles import profile_path
@@ -43,8 +45,8 @@ class Joining:
         self._ended = ended
 
     async def everyone(self) -> None:
-        """Join all nodes of the topology to all their channels. Raises NodeFailed, LifecycleError."""
-        nodes = self._site.topology.nodes
+        """Join all nodes that run here to all their channels. Raises NodeFailed, LifecycleError."""
+        nodes = self._site.nodes
         # A peer that joins a channel calls the anchor peers at once, and waits long before it calls an absent one again.
         await asyncio.gather(*(self._peer(node, ()) for node in nodes if node.kind == "peer"))
         await asyncio.gather(*(self._join(node, self._blocks) for node in nodes))
@@ -54,7 +56,7 @@ class Joining:
 
         Raises NodeFailed, LifecycleError.
         """
-        await self._join(next(node for node in self._site.topology.nodes if node.host == host), self._blocks)
+        await self._join(next(node for node in self._site.nodes if node.host == host), self._blocks)
 
     async def answers(self, host: str) -> None:
         """Wait until a node answers, and join it to nothing. Raises NodeFailed."""
@@ -112,14 +114,24 @@ class Joining:
             await asyncio.sleep(_POLL_S)
 
     async def usable(self) -> None:
-        """Wait until every member's gateway has found endorsers of every chaincode that ran it. Raises NetworkError."""
-        await asyncio.gather(*(self._usable(organization) for organization in self._site.topology.organizations))
+        """Wait until every peer's gateway has found endorsers of every chaincode that ran it. Raises NetworkError."""
+        await asyncio.gather(
+            *(
+                self._usable(organization, gateway)
+                for organization in self._site.organizations
+                for gateway in Profile.load(self._profile(organization)).gateways
+            )
+        )
 
-    async def _usable(self, organization: Organization) -> None:
+    def _profile(self, organization: Organization) -> Path:
+        return profile_path(self._site.directory / "connections", organization.name)
+
+    async def _usable(self, organization: Organization, gateway_address: GatewayAddress) -> None:
         topology = self._site.topology
         credential = self._material.organization(organization.name).user(organization.administrator.name)
         identity = SigningIdentity.from_pem(organization.msp_id, credential.certificate_pem, credential.private_key_pem)
-        profile = profile_path(self._site.directory / "connections", organization.name)
+        # A client takes any of the organisation's peers, and each learns of the others by itself.
+        profile = replace(Profile.load(self._profile(organization)), gateways=(gateway_address,))
         async with Gateway.connect(profile, identity) as gateway:
             await asyncio.gather(
                 *(
@@ -135,16 +147,20 @@ class Joining:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + ANSWER_TIMEOUT_S
         members = [member.msp_id for member in self._site.topology.members(channel)]
+        contract = gateway.network(channel).contract(chaincode)
         # Whichever member a client names as endorser, this gateway must know its peer and the peer must reach its chaincode.
-        contract = gateway.network(channel).contract(chaincode).with_options(organizations=members)
-        while True:
+        waiting = [contract.with_options(organizations=members), contract]
+        # Without names the peers are those that gossip takes for alive, which it learns apart from their chaincodes.
+        while waiting:
             try:
-                await contract.proposal(_METADATA).endorse()
-                return
+                await waiting[0].proposal(_METADATA).endorse()
+                del waiting[0]
+                continue
             except EndorseError as error:
                 # An answer of the chaincode, even a refusal, shows that it can be reached.
                 if error.chaincode_status is not None:
-                    return
+                    del waiting[0]
+                    continue
                 if error.status not in ("UNAVAILABLE", "FAILED_PRECONDITION", "ABORTED") or loop.time() > deadline:
                     raise NetworkError(
                         f"chaincode {chaincode} on channel {channel} cannot be used by {organization.name}",

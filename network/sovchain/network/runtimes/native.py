@@ -20,9 +20,9 @@ from typing import Final
 from sovchain.network.authorities import AuthorityServers
 from sovchain.network.errors import RuntimeUnavailable
 from sovchain.network.files import clean, make_folder, write_file
-from sovchain.network.genesis import HOST, loopback_endpoints
+from sovchain.network.genesis import loopback_endpoints
 from sovchain.network.material import Material, OrganizationMaterial
-from sovchain.network.ports import ADDRESS, node_ports, service_names
+from sovchain.network.ports import ADDRESS, EVERY_ADDRESS, node_ports, service_names
 from sovchain.network.runtimes import RUNTIMES, Endpoint, Packages, Site
 from sovchain.network.runtimes.chaincodes import (
     ChaincodeInstance,
@@ -111,7 +111,7 @@ class NativeRuntime:
         """Start the chaincodes of each organisation that are not served yet, in one process; return all packages."""
         now = datetime.now(UTC)
         packages: dict[str, dict[str, bytes]] = {}
-        for organization in site.topology.organizations:
+        for organization in site.organizations:
             served = served_by(site.topology, organization)
             if not served:
                 continue
@@ -159,8 +159,7 @@ class NativeRuntime:
 
     async def start(self, site: Site, material: Material, genesis_blocks: Sequence[bytes]) -> None:
         """See `Runtime.start`."""
-        names = [channel.name for channel in site.topology.channels]
-        blocks = dict(zip(names, genesis_blocks, strict=True))
+        blocks = dict(zip(site.channels, genesis_blocks, strict=True))
         await self._start_nodes(site, material, blocks)
         assert self._joining is not None
         await self._joining.everyone()
@@ -171,7 +170,7 @@ class NativeRuntime:
         self._joining = Joining(site, material, blocks, self._ended)
         check_space(site)
         self._write_builder(site)
-        started = [node for node in site.topology.nodes if node.host not in self.processes]
+        started = [node for node in site.nodes if node.host not in self.processes]
         for node in started:
             own = material.organization(node.organization)
             place = _place(site, own, node)
@@ -180,7 +179,8 @@ class NativeRuntime:
                 self._orderers[node.host] = await self._launch("orderer", [], settings, node.host)
                 continue
             builder = str(site.directory / "nodes/builder")
-            bootstrap = f"{place.host}:{site.ports[own.organization.all_nodes[0].host]}"
+            first, port = site.endpoints[own.organization.all_nodes[0].host]
+            bootstrap = f"{first}:{port}"
             settings = peer_settings(node.host, site.topology, own.msp_id, place, builder=builder, bootstrap=bootstrap)
             self._peers[node.host] = await self._launch("peer", ["node", "start"], settings, node.host)
         return [node.host for node in started]
@@ -199,13 +199,13 @@ class NativeRuntime:
         self._site = site
         assert self._joining is not None
         self._joining = self._joining.at(site)
-        hosts = {node.host for node in site.topology.nodes}
+        hosts = {node.host for node in site.nodes}
         for group in (self._peers, self._orderers):
             gone = [host for host in group if host not in hosts]
             await asyncio.gather(*(group.pop(host).stop() for host in gone))
         kept = {
             (organization.name, spec.label)
-            for organization in site.topology.organizations
+            for organization in site.organizations
             for spec, _ in served_by(site.topology, organization)
         }
         needed = {id(instance) for key, instance in self._serving.items() if key in kept}
@@ -304,8 +304,9 @@ def _supported(topology: Topology) -> None:
 def _place(site: Site, material: OrganizationMaterial, node: Node) -> NodePlace:
     folder, ports = material.node_folder(node.host), node_ports(node)
     return NodePlace(
-        host=HOST,
+        host=site.endpoints[node.host][0],
         listen=ADDRESS,
+        main_listen=EVERY_ADDRESS if site.operator else ADDRESS,
         port=site.ports[ports["main"]],
         operations_port=site.ports[ports["operations"]],
         second_port=site.ports[ports["chaincode" if node.kind == "peer" else "admin"]],

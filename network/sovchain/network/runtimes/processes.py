@@ -131,6 +131,10 @@ class Supervised:
                     return
         await process.wait()
 
+    def _report_end(self, code: int) -> None:
+        """Put the end of the process into the network's log."""
+        _log.error("process ended", name=self.name, exit_code=code, log=str(self.log_path))
+
     def _ended_early(self, code: int) -> bool:
         """Whether the end of the process is final. By default it is started again."""
         return False
@@ -147,7 +151,7 @@ class Supervised:
                 await _settled(attending)
             if self._stopping:
                 return
-            _log.error("process ended", name=self.name, exit_code=code, log=str(self.log_path))
+            self._report_end(code)
             if self._ended_early(code):
                 return
             pause = _BACK_OFF_FIRST_S if loop.time() - started > _STABLE_S else min(pause * 2, _BACK_OFF_LAST_S)

@@ -1,14 +1,14 @@
-"""What a peer and an ordering node are configured with, as one tree for files and for environments.
+"""What a peer and an ordering node are configured with.
 
 Fabric reads `core.yaml` and `orderer.yaml` and lets the environment override a key, but only a key that is in the file
-(viper's AutomaticEnv over `sampleconfig/` of Fabric). So a native node gets its whole tree as a file of its own, and a
-container, whose image holds the sample file, gets what differs from it as variables.
+(viper's AutomaticEnv over `sampleconfig/` of Fabric). So each node, native or in a container, gets its whole tree as a
+file of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
@@ -40,6 +40,8 @@ class NodePlace:
         second_port: port of the administration of an ordering node, or of the chaincode listener of a peer.
         msp, tls: folders of its MSP and of its TLS certificate, key and root.
         data: folder of what it keeps.
+        metrics_roots: files with the roots of those who may read its metrics, besides its own organisation.
+        main_listen: address that it binds for its main service, which other hosts use; empty: `listen`.
     """
 
     host: str
@@ -50,6 +52,17 @@ class NodePlace:
     msp: str
     tls: str
     data: str
+    metrics_roots: Sequence[str] = ()
+    main_listen: str = ""
+
+
+@dataclass(frozen=True)
+class CouchDb:
+    """Where a peer keeps its state, if not in LevelDB: "host:port" and an account there."""
+
+    address: str
+    username: str
+    password: str = field(repr=False)
 
 
 def orderer_settings(msp_id: str, place: NodePlace) -> Settings:
@@ -58,7 +71,7 @@ def orderer_settings(msp_id: str, place: NodePlace) -> Settings:
     server = {"Enabled": True, "Certificate": certificate, "PrivateKey": key}
     return {
         "General": {
-            "ListenAddress": place.listen,
+            "ListenAddress": place.main_listen or place.listen,
             "ListenPort": place.port,
             "LocalMSPID": msp_id,
             "LocalMSPDir": place.msp,
@@ -82,7 +95,7 @@ def orderer_settings(msp_id: str, place: NodePlace) -> Settings:
         "Debug": {"BroadcastTraceDir": None, "DeliverTraceDir": None},
         "Operations": {
             "ListenAddress": f"{place.listen}:{place.operations_port}",
-            "TLS": {**server, "ClientAuthRequired": False, "ClientRootCAs": [root]},
+            "TLS": {**server, "ClientAuthRequired": False, "ClientRootCAs": [root, *place.metrics_roots]},
         },
         "Metrics": {"Provider": "prometheus"},
         "Admin": {
@@ -96,12 +109,19 @@ def orderer_settings(msp_id: str, place: NodePlace) -> Settings:
 
 
 def peer_settings(
-    name: str, topology: Topology, msp_id: str, place: NodePlace, *, builder: str, bootstrap: str
+    name: str,
+    topology: Topology,
+    msp_id: str,
+    place: NodePlace,
+    *,
+    builder: str,
+    bootstrap: str,
+    couchdb: CouchDb | None = None,
 ) -> Settings:
     """The configuration of a peer (`core/peer/config.go`, `gossip/gossip/config.go`, `core/ledger` in Fabric).
 
     `builder` is the folder of the external builder of chaincode that runs as a service; `bootstrap` the address of a
-    peer of the same organisation, its own where it is alone.
+    peer of the same organisation, its own where it is alone; without `couchdb` the state is kept in LevelDB.
     """
     address = f"{place.host}:{place.port}"
     certificate, key, root = (f"{place.tls}/{file}" for file in ("server.crt", "server.key", "ca.crt"))
@@ -111,7 +131,7 @@ def peer_settings(
             "id": name,
             "networkId": topology.name,
             "address": address,
-            "listenAddress": f"{place.listen}:{place.port}",
+            "listenAddress": f"{place.main_listen or place.listen}:{place.port}",
             "chaincodeAddress": f"{place.host}:{place.second_port}",
             "chaincodeListenAddress": f"{place.listen}:{place.second_port}",
             "localMspId": msp_id,
@@ -131,10 +151,10 @@ def peer_settings(
             "externalBuilders": [{"name": "ccaas_builder", "path": builder, "propagateEnvironment": []}],
             **_CHAINCODE,
         },
-        "ledger": {**_LEDGER, "snapshots": {"rootDir": f"{place.data}/snapshots"}},
+        "ledger": {**_ledger(couchdb), "snapshots": {"rootDir": f"{place.data}/snapshots"}},
         "operations": {
             "listenAddress": f"{place.listen}:{place.operations_port}",
-            "tls": {**server, "clientRootCAs": {"files": [root]}},
+            "tls": {**server, "clientRootCAs": {"files": [root, *place.metrics_roots]}},
         },
         "metrics": {"provider": "prometheus"},
     }
@@ -186,22 +206,6 @@ _CHAINCODE: Final[Settings] = {
     },
 }
 _LEDGER: Final[Settings] = {
-    "state": {
-        "stateDatabase": "goleveldb",
-        "totalQueryLimit": 100_000,
-        "couchDBConfig": {
-            "couchDBAddress": "127.0.0.1:5984",
-            "username": None,
-            "password": None,
-            "maxRetries": 3,
-            "maxRetriesOnStartup": 10,
-            "requestTimeout": "35s",
-            "internalQueryLimit": 1000,
-            "maxBatchUpdateSize": 1000,
-            "createGlobalChangesDB": False,
-            "cacheSize": 64,
-        },
-    },
     "history": {"enableHistoryDatabase": True},
     "pvtdataStore": {
         "collElgProcMaxDbBatchSize": 5000,
@@ -211,6 +215,30 @@ _LEDGER: Final[Settings] = {
         "purgedKeyAuditLogging": True,
     },
 }
+
+
+def _ledger(couchdb: CouchDb | None) -> Settings:
+    account = {"username": couchdb.username, "password": couchdb.password} if couchdb else {}
+    return {
+        "state": {
+            "stateDatabase": "CouchDB" if couchdb else "goleveldb",
+            "totalQueryLimit": 100_000,
+            "couchDBConfig": {
+                "couchDBAddress": couchdb.address if couchdb else "127.0.0.1:5984",
+                "username": None,
+                "password": None,
+                **account,
+                "maxRetries": 3,
+                "maxRetriesOnStartup": 10,
+                "requestTimeout": "35s",
+                "internalQueryLimit": 1000,
+                "maxBatchUpdateSize": 1000,
+                "createGlobalChangesDB": False,
+                "cacheSize": 64,
+            },
+        },
+        **_LEDGER,
+    }
 
 
 def _handlers(version: str) -> Settings:
@@ -280,26 +308,3 @@ def _gossip(address: str, bootstrap: str) -> Settings:
 def as_yaml(settings: Settings) -> bytes:
     """The whole tree as `core.yaml` or `orderer.yaml`."""
     return yaml.safe_dump(dict(settings), sort_keys=False).encode()
-
-
-def as_environment(prefix: str, settings: Settings) -> dict[str, str]:
-    """The tree as variables, such as CORE_PEER_TLS_ENABLED. Lists of trees have no such form and are left out."""
-    return dict(_variables(prefix, settings))
-
-
-def _variables(prefix: str, settings: Settings) -> Iterator[tuple[str, str]]:
-    for key, value in settings.items():
-        name = f"{prefix}_{key}".upper()
-        match value:
-            case Mapping():
-                yield from _variables(name, value)
-            case [{}, *_]:
-                continue
-            case list():
-                yield name, f"[{','.join(map(str, value))}]"
-            case bool():
-                yield name, str(value).lower()
-            case None:
-                yield name, ""
-            case _:
-                yield name, str(value)

@@ -19,9 +19,12 @@ def check_space(site: Site) -> None:
     Nodes keep their data in DIR/nodes/<host>/data.
     """
     needed = 0
+    here = {node.host for node in site.nodes}
     for channel in site.topology.channels:
         for orderer in site.topology.orderers(channel.name):
             for node in orderer.all_nodes if site.topology.consensus == "raft" else ():
+                if node.host not in here:
+                    continue
                 wal = site.directory / "nodes" / node.host / "data/wal" / channel.name
                 needed += 0 if wal.exists() else _WAL_BYTES
     free = shutil.disk_usage(site.directory).free

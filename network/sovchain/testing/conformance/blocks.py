@@ -12,7 +12,7 @@ from fabric_protos.peer import events_pb2, transaction_pb2
 
 from sovchain.client import DeliverForbidden, DeliverNotFound, Gateway
 from sovchain.client import Network as Channel
-from sovchain.client.transaction import code_name
+from sovchain.client.commit import code_name
 from sovchain.protocol.blocks import check_data_hash, header_hash, transactions_filter
 from sovchain.protocol.transactions import parse_envelope_header
 from sovchain.testing.conformance.chaincode import Probe

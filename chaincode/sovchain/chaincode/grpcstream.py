@@ -1,0 +1,223 @@
+"""One gRPC stream of an HTTP/2 connection: messages and their frames, windows, and the end.
+
+A message is one byte that says whether it is compressed (we take and send none that is), four bytes of length, and the
+message itself, in as many DATA frames as it takes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from sovchain.chaincode.errors import StreamError
+from sovchain.chaincode.wire import (
+    ANSWER,
+    CANCEL,
+    DATA,
+    END_STREAM,
+    ENHANCE_YOUR_CALM,
+    FLOW_CONTROL_ERROR,
+    HEAD,
+    MAX_EMPTY_FRAMES,
+    MAX_MESSAGE_BYTES,
+    MAX_WINDOW,
+    OK,
+    PREFIX,
+    RESOURCE_EXHAUSTED,
+    RST_STREAM,
+    STREAM_WINDOW,
+    UNIMPLEMENTED,
+    WINDOW_UPDATE,
+    Fault,
+    Headers,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sovchain.chaincode.http2 import Connection
+
+
+def _ignore(message: bytes) -> None:
+    """Takes messages for a stream that nobody reads any more."""
+
+
+class Stream:
+    """One gRPC stream: messages both ways until one side ends it.
+
+    Attributes:
+        path: what the client asked for.
+        on_message: called with each message; those that came before it was set come with the setting.
+        on_end: called once when the other side sends nothing more: with None when it ended as it should.
+    """
+
+    def __init__(self, connection: Connection, stream_id: int, path: str) -> None:
+        self.path = path
+        self._connection = connection
+        self.id = stream_id
+        self._receive_window = STREAM_WINDOW
+        self._send_window = connection.initial_send_window
+        self._partial = bytearray()
+        self._early: list[bytes] | None = []
+        self._on_message: Callable[[bytes], None] = self._early.append
+        self._on_end: Callable[[StreamError | None], None] | None = None
+        self._end: tuple[StreamError | None] | None = None
+        self._unsent: deque[memoryview] = deque()
+        self._closing: Headers | None = None
+        self._empty = 0
+        self.answered = False
+        self.local_done = False
+
+    # -- for the owner -----------------------------------------------------------------------------------------------
+
+    def open(self, on_message: Callable[[bytes], None], on_end: Callable[[StreamError | None], None]) -> None:
+        """Say who takes the messages and the end."""
+        early, self._early = self._early or [], None
+        self._on_message, self._on_end = on_message, on_end
+        for message in early:
+            on_message(message)
+        if self._end is not None:
+            on_end(*self._end)
+
+    def send(self, message: bytes) -> None:
+        """Send a message, as soon as the other side's windows allow; nothing happens on a stream that has ended."""
+        if self.local_done or self._closing is not None:
+            return
+        connection, size = self._connection, len(message) + 5
+        if (
+            not self._unsent
+            and size <= connection.max_send_frame
+            and size <= self._send_window
+            and size <= connection.send_window
+        ):
+            self._send_window -= size
+            connection.send_window -= size
+            connection.write(HEAD.pack(size >> 8, size & 0xFF, DATA, 0, self.id), PREFIX.pack(0, size - 5), message)
+            return
+        self._unsent.append(memoryview(PREFIX.pack(0, size - 5) + message))
+        self.pump()
+
+    def finish(self, status: int = OK, text: str = "") -> None:
+        """End the stream after what is still to be sent: a server with this status, a client by half-closing."""
+        if self.local_done or self._closing is not None:
+            return
+        self._closing = []
+        if self._connection.serves:
+            if not self.answered:
+                self._closing = list(ANSWER)
+            self._closing.append((b"grpc-status", str(status).encode()))
+            if text:
+                self._closing.append((b"grpc-message", quote(text[:1000], safe=" !#$&'()*+,/:;=?@[]").encode()))
+        self.pump()
+
+    def cancel(self, code: int = CANCEL) -> None:
+        """End the stream at once; what was not sent is dropped."""
+        if self._connection.forget(self.id):
+            self._connection.frame(RST_STREAM, 0, self.id, code.to_bytes(4, "big"))
+        self.local_done = True
+        self._unsent.clear()
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that wait for the other side's windows."""
+        return sum(map(len, self._unsent))
+
+    # -- for the connection ------------------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Send what the windows allow, and the end after it."""
+        connection = self._connection
+        while self._unsent:
+            whole = self._unsent[0]
+            size = min(len(whole), connection.max_send_frame, self._send_window, connection.send_window)
+            if size <= 0:
+                return
+            self._send_window -= size
+            connection.send_window -= size
+            connection.frame(DATA, 0, self.id, whole[:size])
+            if size == len(whole):
+                self._unsent.popleft()
+            else:
+                self._unsent[0] = whole[size:]
+        if self._closing is not None and not self.local_done:
+            self.local_done = True
+            if connection.serves:
+                connection.headers(self.id, self._closing, END_STREAM)
+            else:
+                connection.frame(DATA, END_STREAM, self.id, b"")
+            connection.settle(self)
+
+    def widen(self, increment: int) -> None:
+        """Allow more bytes to be sent. Raises Fault."""
+        self._send_window += increment
+        if self._send_window > MAX_WINDOW:
+            raise Fault(FLOW_CONTROL_ERROR, "a stream's window grew beyond 2^31-1")
+        self.pump()
+
+    def take(self, payload: bytes, length: int) -> None:
+        """Take the payload of a DATA frame that counted `length` bytes. Raises Fault."""
+        self._receive_window -= length
+        if self._receive_window < 0:
+            raise Fault(FLOW_CONTROL_ERROR, "a stream sent more than its window")
+        if self._receive_window < STREAM_WINDOW // 2:
+            grown, self._receive_window = STREAM_WINDOW - self._receive_window, STREAM_WINDOW
+            self._connection.frame(WINDOW_UPDATE, 0, self.id, grown.to_bytes(4, "big"))
+        if not payload:
+            self._empty += 1
+            if self._empty > MAX_EMPTY_FRAMES:
+                raise Fault(ENHANCE_YOUR_CALM, "too many empty frames")
+            return
+        self._empty = 0
+        if self._partial:
+            self._partial += payload
+            if len(self._partial) >= 5 and len(self._partial) >= 5 + self._size(self._partial, 0):
+                whole, self._partial = self._partial, bytearray()
+                self._messages(bytes(whole))
+            return
+        self._messages(payload)
+
+    def _messages(self, data: bytes) -> None:
+        at, end = 0, len(data)
+        while end - at >= 5:
+            size = self._size(data, at)
+            if size < 0 or end - at - 5 < size:
+                break
+            self._on_message(data[at + 5 : at + 5 + size])
+            at += 5 + size
+        if at < end and not self.local_done:
+            self._partial += data[at:]
+
+    def _size(self, data: bytes | bytearray, at: int) -> int:
+        """The length of the message that begins at `at`; negative after the stream was refused."""
+        compressed, size = PREFIX.unpack_from(data, at)
+        if compressed:
+            return self._refuse(UNIMPLEMENTED, "compressed messages are not taken")
+        if size > MAX_MESSAGE_BYTES:
+            return self._refuse(
+                RESOURCE_EXHAUSTED, f"a message has {size} bytes, at most {MAX_MESSAGE_BYTES} are taken"
+            )
+        return int(size)
+
+    def _refuse(self, status: int, text: str) -> int:
+        self.end(StreamError(text))
+        if self._connection.serves:
+            self._unsent.clear()
+            self.finish(status, text)
+        self.cancel()
+        return -1
+
+    def end(self, error: StreamError | None) -> None:
+        """The other side sends nothing more."""
+        if self._end is not None:
+            return
+        if error is None and self._partial:
+            error = StreamError("the stream to the peer ended within a message")
+        self._end, self._partial, self._on_message = (error,), bytearray(), _ignore
+        if self._on_end is not None:
+            self._on_end(error)
+
+    @property
+    def remote_done(self) -> bool:
+        """Whether the other side has ended the stream."""
+        return self._end is not None

@@ -1,0 +1,262 @@
+"""The containers of a network: nodes, chaincodes, databases and authorities, with their configuration.
+
+DIR/nodes/<host>/config/      a node's configuration, mounted with its MSP and TLS files
+DIR/nodes/<host>/data/        what it keeps, where a native node keeps it too
+DIR/nodes/<host>/couchdb/     a peer's CouchDB: its data and its account
+DIR/chaincode/<Org>/          TLS and configuration of an organisation's chaincodes
+DIR/authorities/<Org>/        home of an organisation's Fabric CA
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from sovchain.network.authorities import AuthorityPlace, authority_files, registrar_secret
+from sovchain.network.files import clean, make_folder, write_file
+from sovchain.network.material import OrganizationMaterial
+from sovchain.network.material_layout import AUTHORITY_FOLDER
+from sovchain.network.ports import authority_ports, node_ports
+from sovchain.network.runtimes import Site
+from sovchain.network.runtimes.chaincodes import ChaincodeTls, build_package, chaincodes_of, serve_configuration
+from sovchain.network.runtimes.compose import ComposeFile, Container, answers_http, health, mount
+from sovchain.network.runtimes.docker_images import Images
+from sovchain.network.runtimes.settings import CouchDb, NodePlace, as_yaml, orderer_settings, peer_settings
+from sovchain.network.topology import AnyOrganization, ChaincodeSpec, Node, Organization
+
+LOG_VARIABLE: Final = "FABRIC_LOGGING_SPEC"
+METRICS_ROOT: Final = "metrics-ca.crt"
+"""File among a node's configuration with the root of those who watch the whole network."""
+CHAINCODE_PORT: Final = 7052
+"""Port of an organisation's first chaincode in its container; the others follow."""
+
+_EVERYWHERE: Final = "0.0.0.0"  # noqa: S104  in a container, whose networks are its own
+_CONFIG: Final = "/etc/hyperledger/fabric"
+_DATA: Final = "/var/hyperledger"
+_BUILDER: Final = "/opt/hyperledger/ccaas_builder"
+"""The external builder that Fabric's peer image brings (images/peer/Dockerfile)."""
+_CHAINCODE: Final = "/etc/chaincode"
+_AUTHORITY_HOME: Final = "/etc/hyperledger/fabric-ca-server"
+_AUTHORITY_ORGANIZATION: Final = "/etc/hyperledger/organization"
+_COUCHDB_PORT: Final = 5984
+_COUCHDB_USER: Final = "peer"
+_MEMORY_MIB: Final = {"peer": 1024, "orderer": 1024, "chaincode": 512, "ca": 256, "couchdb": 1024}
+
+
+def node_service(host: str) -> str:
+    """Return the service of a node. No two hosts share one, because a host name has no underscore."""
+    return host.replace(".", "_")
+
+
+def chaincode_service(organization: Organization) -> str:
+    """Return the service that runs an organisation's chaincodes."""
+    return f"chaincode.{organization.name}"
+
+
+def authority_service(organization: AnyOrganization) -> str:
+    """Return the service of an organisation's Fabric CA."""
+    return f"ca.{organization.name}"
+
+
+def chaincode_packages(site: Site, organization: Organization, now: datetime) -> dict[str, bytes]:
+    """Write the TLS files and the configuration of an organisation's chaincodes; return their packages by name.
+
+    `now` (UTC) is when new certificates begin.
+    """
+    folder, host = site.directory / "chaincode" / organization.name, _chaincode_host(organization)
+    make_folder(folder)
+    clean(folder)
+    tls = ChaincodeTls.create(folder / "tls", now, (host,))
+    specs = chaincodes_of(site.topology, organization)
+    packages = {spec.name: build_package(spec, [f"{host}:{port}"], tls) for port, spec in _numbered(specs)}
+    services = [(spec, packages[spec.name], f"{_EVERYWHERE}:{port}") for port, spec in _numbered(specs)]
+    content = json.dumps(serve_configuration(services, ChaincodeTls(Path(_CHAINCODE) / "tls")), indent=2)
+    write_file(folder / "serve.json", content.encode(), durable=False)
+    return packages
+
+
+def _numbered(specs: Sequence[ChaincodeSpec]) -> list[tuple[int, ChaincodeSpec]]:
+    return list(enumerate(specs, CHAINCODE_PORT))
+
+
+def _chaincode_host(organization: Organization) -> str:
+    return f"chaincode.{organization.domain}"
+
+
+def listens(port: int = CHAINCODE_PORT) -> tuple[str, ...]:
+    """The command by which the chaincode image finds out whether its chaincode listens; it has no shell."""
+    code = f"import socket; socket.create_connection(('127.0.0.1', {port}), 3).close()"
+    return "/usr/local/bin/python3", "-I", "-S", "-c", code
+
+
+@dataclass(frozen=True)
+class Containers:
+    """Adds the containers of a network to a Compose file and writes what they are configured with.
+
+    Attributes:
+        site: the network.
+        images: which images.
+        file: the Compose file.
+        metrics_root: root of those who may read all metrics.
+    """
+
+    site: Site
+    images: Images
+    file: ComposeFile
+    metrics_root: bytes
+
+    def add_node(self, part: OrganizationMaterial, node: Node) -> None:
+        """Add a peer or an ordering node, and the peer's CouchDB where the topology wants one."""
+        ports, folder = node_ports(node), self.site.directory / "nodes" / node.host
+        # The mount points of the two folders, which are mounted into this one.
+        for name in ("msp", "tls"):
+            make_folder(folder / "config" / name)
+        clean(folder / "config")
+        place = NodePlace(
+            host=node.host,
+            listen=_EVERYWHERE,
+            port=self.site.ports[ports["main"]],
+            operations_port=self.site.ports[ports["operations"]],
+            second_port=self.site.ports[ports["chaincode" if node.kind == "peer" else "admin"]],
+            msp=f"{_CONFIG}/msp",
+            tls=f"{_CONFIG}/tls",
+            data=_DATA,
+            metrics_roots=(f"{_CONFIG}/{METRICS_ROOT}",),
+        )
+        write_file(folder / "config" / METRICS_ROOT, self.metrics_root, durable=False)
+        name = "orderer.yaml" if node.kind == "orderer" else "core.yaml"
+        write_file(folder / "config" / name, self._settings(part, node, place, folder), durable=False)
+        # Nobody dials the port on which chaincode would register that the peer starts itself.
+        published = [place.port, place.operations_port, *([place.second_port] if node.kind == "orderer" else [])]
+        own = part.node_folder(node.host)
+        container = Container(
+            kind=node.kind,
+            image=self.images.orderer if node.kind == "orderer" else self.images.peer,
+            host=node.host,
+            memory_mib=_MEMORY_MIB[node.kind],
+            mounts=[
+                mount(folder / "config", _CONFIG),
+                mount(own / "msp", f"{_CONFIG}/msp"),
+                mount(own / "tls", f"{_CONFIG}/tls"),
+                self.file.volume(f"data.{node_service(node.host)}", folder / "data", _DATA),
+            ],
+            ports=published,
+            more={
+                "environment": {
+                    "FABRIC_CFG_PATH": _CONFIG,
+                    "FABRIC_LOGGING_FORMAT": "json",
+                    LOG_VARIABLE: os.environ.get(LOG_VARIABLE, "info"),
+                    # Go gives memory back in time instead of being killed at the container's limit.
+                    "GOMEMLIMIT": f"{_MEMORY_MIB[node.kind] * 9 // 10}MiB",
+                },
+                "healthcheck": answers_http(place.operations_port),
+            },
+        )
+        self.file.add(node_service(node.host), container)
+
+    def _settings(self, part: OrganizationMaterial, node: Node, place: NodePlace, folder: Path) -> bytes:
+        if node.kind == "orderer":
+            return as_yaml(orderer_settings(part.msp_id, place))
+        first = part.organization.all_nodes[0].host
+        couchdb = self._add_couchdb(node, folder) if self.site.topology.state_database == "couchdb" else None
+        bootstrap = f"{first}:{self.site.ports[first]}"
+        return as_yaml(
+            peer_settings(
+                node.host,
+                self.site.topology,
+                part.msp_id,
+                place,
+                builder=_BUILDER,
+                bootstrap=bootstrap,
+                couchdb=couchdb,
+            )
+        )
+
+    def _add_couchdb(self, node: Node, folder: Path) -> CouchDb:
+        """Add a peer's CouchDB, which only the network's containers reach, with an account that is made once."""
+        make_folder(folder / "couchdb")
+        account = folder / "couchdb/account.env"
+        if not account.exists():
+            content = f"COUCHDB_USER={_COUCHDB_USER}\nCOUCHDB_PASSWORD={secrets.token_hex(16)}\n"
+            write_file(account, content.encode())
+        password = account.read_text().strip().rpartition("=")[2]
+        host = f"couchdb.{node.host}"
+        container = Container(
+            kind="couchdb",
+            image=self.images.couchdb,
+            host=host,
+            memory_mib=_MEMORY_MIB["couchdb"],
+            mounts=[
+                self.file.volume(f"couchdb.{node_service(node.host)}", folder / "couchdb/data", "/opt/couchdb/data")
+            ],
+            # The image writes the account into its configuration at each start (docker-entrypoint.sh).
+            scratch=("/tmp", "/opt/couchdb/etc/local.d"),  # noqa: S108  paths in the container
+            more={
+                "profiles": ["couchdb"],
+                "env_file": [str(account)],
+                "healthcheck": health("curl", "--silent", "--fail", f"http://127.0.0.1:{_COUCHDB_PORT}/_up"),
+            },
+        )
+        self.file.add(f"couchdb.{node_service(node.host)}", container)
+        return CouchDb(f"{host}:{_COUCHDB_PORT}", _COUCHDB_USER, password)
+
+    def add_chaincodes(self, organization: Organization, code: Mapping[str, Path]) -> None:
+        """Add the container of an organisation's chaincodes. `code` is what the image does not hold, by where it goes."""
+        folder = self.site.directory / "chaincode" / organization.name
+        tls = [mount(folder / "tls" / name, f"{_CHAINCODE}/tls/{name}") for name in _SERVER_FILES]
+        container = Container(
+            kind="chaincode",
+            image=self.images.chaincode,
+            host=_chaincode_host(organization),
+            memory_mib=_MEMORY_MIB["chaincode"],
+            mounts=[
+                mount(folder / "serve.json", f"{_CHAINCODE}/serve.json"),
+                *tls,
+                *(mount(source, target) for target, source in code.items()),
+            ],
+            more={"healthcheck": health(*listens())},
+        )
+        self.file.add(chaincode_service(organization), container)
+
+    def add_authority(self, part: OrganizationMaterial) -> None:
+        """Add an organisation's Fabric CA, which reads the organisation's two roots and nothing else of it."""
+        organization, ports = part.organization, authority_ports(part.organization)
+        home = self.site.directory / "authorities" / organization.name
+        make_folder(home / "tlsca")
+        place = AuthorityPlace(
+            _EVERYWHERE,
+            self.site.ports[ports["main"]],
+            self.site.ports[ports["operations"]],
+            _AUTHORITY_ORGANIZATION,
+            _AUTHORITY_HOME,
+        )
+        for name, content in authority_files(organization.domain, registrar_secret(part), place).items():
+            write_file(home / name, content, durable=False)
+        folders = ("ca", "tlsca", f"{AUTHORITY_FOLDER}/tls")
+        container = Container(
+            kind="ca",
+            image=self.images.ca,
+            host=f"ca.{organization.domain}",
+            memory_mib=_MEMORY_MIB["ca"],
+            mounts=[
+                *(mount(part.folder / name, f"{_AUTHORITY_ORGANIZATION}/{name}") for name in folders),
+                self.file.volume(authority_service(organization), home, _AUTHORITY_HOME),
+            ],
+            ports=[place.port, place.operations_port],
+            more={
+                "profiles": ["ca"],
+                "command": ["fabric-ca-server", "start"],
+                "environment": {"FABRIC_CA_SERVER_HOME": _AUTHORITY_HOME},
+                "healthcheck": answers_http(place.operations_port),
+            },
+        )
+        self.file.add(authority_service(organization), container)
+
+
+_SERVER_FILES: Final = ("ca.crt", "server.crt", "server.key")

@@ -1,0 +1,54 @@
+"""The scenario poverty-relief plays to its end, and what must be refused on stage is refused for its reason."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from fabricprograms import VERSIONS, fabric_programs
+
+REFUSALS = [
+    "E_PUBLICITY",
+    "E_OFFICE",
+    "E_OBJECTION",
+    "E_VIEW",
+    "E_STATE",
+    "E_STATE",
+    "E_MISMATCH",
+    "E_STATE",
+    "E_NO_PAYEE",
+    "E_COMMITMENT",
+    "E_STATE",
+    "MVCC_READ_CONFLICT",
+]
+
+
+def shown(*options: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "sovchain.cli", "demo", "--scenario", "poverty-relief", "--json", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def check(document: dict[str, Any]) -> None:
+    assert document["ok"]
+    assert [code for _, code in document["refusals"]] == REFUSALS
+    assert all(channel["ok"] for channel in document["audit"]["channels"])
+    payments = {row["village"]: row["payment"] for row in document["flow"]}
+    second = "ordered" if document["winner"] == "import" else "not ordered"
+    assert payments == {"Shuitang": "confirmed", "Yuanjing": second}
+
+
+def test_it_plays_on_the_embedded_ledger() -> None:
+    check(shown())
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_it_plays_on_real_fabric(version: str) -> None:
+    fabric_programs(version)
+    check(shown("--runtime", "native", "--fabric-version", version))
