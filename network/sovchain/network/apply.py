@@ -21,7 +21,7 @@ import structlog
 from sovchain.network import ports as ports_module
 from sovchain.network.checks import check
 from sovchain.network.configuration import ChannelConfiguration
-from sovchain.network.errors import ChangesRefused, LifecycleError, NetworkError
+from sovchain.network.errors import ChangesRefused, LifecycleError, NetworkError, Refusal
 from sovchain.network.genesis import genesis_blocks
 from sovchain.network.instance import Description, Instance
 from sovchain.network.material import Material
@@ -70,6 +70,7 @@ async def plan(directory: Path, description: Description, target: Topology) -> P
     Raises TopologyError, ChangesRefused, LifecycleError, ConfigError, and NoFreePorts.
     """
     target = _whole(target)
+    _check_whole_network(description.bundle.operator if description.bundle else "")
     runtime = create_runtime(description.runtime)
     was = description.topology
     before = union(description.previous, was) if description.previous else was
@@ -82,6 +83,13 @@ async def plan(directory: Path, description: Description, target: Topology) -> P
 def _whole(target: Topology) -> Topology:
     """The topology as it is when it is read again, so that one made in parts compares equal. Raises TopologyError."""
     return check(Topology.model_validate_json(target.model_dump_json()))
+
+
+def _check_whole_network(operator: str) -> None:
+    """Refuse to change a network of which one operator's part is here. Raises ChangesRefused."""
+    if operator:
+        why = f"the nodes and keys of {operator} alone are in this directory"
+        raise ChangesRefused([Refusal("operator", why, "change it where the keys of all organisations are")])
 
 
 def _ground(
@@ -105,6 +113,7 @@ class Apply:
         """Raises TopologyError, ChangesRefused, NoFreePorts; nothing is touched yet."""
         assert instance.description is not None
         target = _whole(target)
+        _check_whole_network(running.site.operator)
         self._before = running.site.topology
         check_changes(self._before, target)
         self._instance = instance
