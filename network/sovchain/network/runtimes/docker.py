@@ -109,7 +109,7 @@ class DockerRuntime:
         now = datetime.now(UTC)
         return {
             organization.name: chaincode_packages(site, organization, now)
-            for organization in site.topology.organizations
+            for organization in site.organizations
             if chaincodes_of(site.topology, organization)
         }
 
@@ -135,19 +135,18 @@ class DockerRuntime:
 
     async def start(self, site: Site, material: Material, genesis_blocks: Sequence[bytes]) -> None:
         """See `Runtime.start`."""
-        names = [channel.name for channel in site.topology.channels]
-        self._joining = Joining(site, material, dict(zip(names, genesis_blocks, strict=True)), self._ended)
+        blocks = dict(zip(site.channels, genesis_blocks, strict=True))
+        self._joining = Joining(site, material, blocks, self._ended)
         check_space(site)
         file = self._compose(site)
         containers = self._filler(site, file)
         for part in organizations_with_authority(material):
             containers.add_authority(part)
         logs: dict[str, str] = {}
-        for part in material.organizations.values():
-            for node in part.organization.all_nodes:
-                containers.add_node(part, node)
-                logs[node_service(node.host)] = node.host
-        for organization in site.topology.organizations:
+        for node in site.nodes:
+            containers.add_node(material.organization(node.organization), node)
+            logs[node_service(node.host)] = node.host
+        for organization in site.organizations:
             if chaincodes_of(site.topology, organization):
                 containers.add_chaincodes(organization, self._code)
                 logs[chaincode_service(organization)] = f"chaincode-{organization.name}"
@@ -262,7 +261,7 @@ class DockerRuntime:
     def targets(self) -> Mapping[str, str]:
         """The services that can be ended and started, by the names that faults have for them."""
         assert self._site is not None
-        nodes = {node.host: node_service(node.host) for node in self._site.topology.nodes}
+        nodes = {node.host: node_service(node.host) for node in self._site.nodes}
         parts = [part for part in self._site.topology.organizations if chaincode_service(part) in self._containers]
         return nodes | {f"chaincode of {part.name}": chaincode_service(part) for part in parts}
 
@@ -314,7 +313,7 @@ def _profiles(topology: Topology) -> set[str]:
 def _hand_over(site: Site, material: Material) -> None:
     """Give what containers read and write to the user that they run as, where root brings the network up."""
     folders = [site.directory / name for name in ("nodes", "chaincode", "authorities", "monitoring")]
-    for part in material.organizations.values():
+    for part in filter(lambda part: part.has_keys, material.organizations.values()):
         folders += [part.node_folder(node.host) for node in part.organization.all_nodes]
         if part.organization.certificate_authority == "fabric-ca":
             folders += [part.folder / name for name in ("ca", "tlsca", AUTHORITY_FOLDER)]
