@@ -68,8 +68,8 @@ class Network:
         Args:
             topology: a topology, the path of a YAML file, or None for the one stored in `directory` or else the
                 default.
-            runtime: "embedded", or "native" for Fabric's own programs on this machine; None for the one stored in
-                `directory` or else the embedded one.
+            runtime: "embedded", "native" for Fabric's own programs on this machine, or "docker" for containers of its
+                official images; None for the one stored in `directory` or else the embedded one.
             directory: where the network lives (created, mode 0700). None: a temporary one, removed at the end.
             progress: called after each step.
 
@@ -80,6 +80,7 @@ class Network:
             AlreadyUp: a process runs the network in the directory.
             PortInUse, NoFreePorts: a port is taken.
             ProgramsMissing, NotEnoughSpace, NodeFailed: Fabric's programs cannot be found, or do not start.
+            EngineUnavailable, ImagesMissing, EngineFailed: Docker cannot be used, lacks an image, or refuses.
             ChaincodeFailed: a chaincode does not start.
             LifecycleError: a chaincode could not be deployed.
         """
@@ -105,13 +106,18 @@ class Network:
     async def down(directory: Path | str, *, timeout_s: float = 30.0) -> int:
         """Ask the process that runs the network in `directory` to end (SIGTERM), wait until it has, return its number.
 
+        A start that is under way is interrupted. What the process leaves behind, because it was killed before or does
+        not handle the signal, is ended too.
+
         Raises NotUp, and NetworkError when it has not ended in time; it is not killed, because a commit may be going
         on.
         """
         place = _absolute(Path(directory))
-        if read_status(place).state == "down":
+        status = read_status(place)
+        if status.state == "down":
             await _end_what_goes_on(place)
-        status = running(place)
+        if not status.pid:
+            status = running(place)  # says why it is not up
         os.kill(status.pid, signal.SIGTERM)
         deadline = asyncio.get_running_loop().time() + timeout_s
         while read_status(place).pid == status.pid:
@@ -123,6 +129,7 @@ class Network:
                     pid=status.pid,
                 )
             await asyncio.sleep(_POLL_S)
+        await _end_what_goes_on(place)
         return status.pid
 
     async def observe(self) -> Observation:
