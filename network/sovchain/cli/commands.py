@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import typer
 
-import sovchain.cli.lawstudy_commands  # adds its commands to `law`
 from sovchain.cli.audit_commands import audit
 from sovchain.cli.bundle_commands import assemble, bundle, define
 from sovchain.cli.demo import demo
