@@ -174,7 +174,7 @@ def test_what_a_bundle_cannot_be_made_of_is_said(tmp_path: Path) -> None:
     with pytest.raises(RuntimeUnavailable):
         create_bundle(Topology.model_validate(document), "Finance", tmp_path / "x", "10.0.0.1", NOW)
     assert not (tmp_path / "x").exists()
-    with pytest.raises(DirectoryRefused, match="define it first"):
+    with pytest.raises(DirectoryRefused, match="network define makes one"):
         complete(tmp_path / "empty", [], NOW)
 
 

@@ -168,7 +168,7 @@ def complete(directory: Path, received: Iterable[Definition], now: datetime, blo
     with open_instance(directory) as instance:
         description = instance.description
         if description is None or description.bundle is None:
-            raise DirectoryRefused(directory, "it holds no bundle: define it first (sovchain network define)")
+            raise DirectoryRefused(directory, "it holds no bundle; sovchain network define makes one")
         topology, operator = description.topology, description.bundle.operator
         definitions = _definitions(directory, topology)
         new = _checked(definitions, received, topology, now)
