@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+import sovchain.cli.lawstudy_commands  # noqa: F401  # adds its commands to `law`
+from sovchain.cli.apply_commands import add_org, apply, plan, remove_org
 from sovchain.cli.audit_commands import audit
 from sovchain.cli.bundle_commands import assemble, bundle, define
 from sovchain.cli.demo import demo
@@ -30,7 +32,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, down, status, evaluate, submit, share, request, release, receipts, demo):
+for command in (up, down, status, plan, apply, evaluate, submit, share, request, release, receipts, demo):
     app.command()(command)
 app.command(name="open")(open_)
 network.command()(status)
@@ -41,6 +43,8 @@ network.command()(export)
 network.command()(logs)
 network.command()(snapshot)
 network.command()(join)
+network.command(name="add-org")(add_org)
+network.command(name="remove-org")(remove_org)
 app.add_typer(network, name="network")
 app.add_typer(identity, name="identity")
 app.add_typer(law, name="law")

@@ -204,7 +204,8 @@ class TopologyChanged(InstanceError):
             directory,
             f"cannot use {directory} with this topology",
             f"it holds a network with another topology: {difference}",
-            "leave the topology out to use the stored one, or bring the network up in an empty directory",
+            "leave the topology out to use the stored one, bring it up so and change it there (sovchain plan, sovchain apply), "
+            "or bring the network up in an empty directory",
             difference=difference,
         )
         self.difference = difference
