@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sovchain.network import Network, RuntimeUnavailable, UnknownName, default_topology
+from sovchain.network.apply import plan
 from sovchain.network.bundle import assemble, complete, create_bundle
 from sovchain.network.definitions import (
     Definition,
@@ -310,3 +311,13 @@ def test_the_description_says_whose_bundle_it_is(finance: Path) -> None:
     assert description.bundle is not None
     assert description.bundle.operator == "Finance"
     assert description.bundle.endpoints["peer0.finance.guiyang.example"] == ("10.77.0.2", 7050)
+
+
+async def test_a_change_of_the_network_is_not_planned_from_one_operator_s_part(
+    finance: Path, definitions: dict[str, Definition]
+) -> None:
+    complete(finance, [found for name, found in definitions.items() if name != "Finance"], NOW)
+    description = read_description(finance)
+    assert description is not None
+    with pytest.raises(NetworkError, match="whose keys are elsewhere"):
+        await plan(finance, description, TOPOLOGY)

@@ -67,9 +67,11 @@ class Applied:
 async def plan(directory: Path, description: Description, target: Topology) -> Plan:
     """Look at the network in a directory, whoever runs it, and compute the steps to a topology.
 
-    Raises TopologyError, ChangesRefused, LifecycleError, ConfigError, and NoFreePorts.
+    Raises TopologyError, ChangesRefused, LifecycleError, ConfigError, NoFreePorts, and NetworkError in a bundle.
     """
     check(target)
+    if description.bundle is not None:
+        raise _of_one_operator(description.bundle.operator)
     runtime = create_runtime(description.runtime)
     was = description.topology
     before = union(description.previous, was) if description.previous else was
@@ -93,6 +95,15 @@ def _ground(
     return Ground(wide, material, target, recorded), wanted
 
 
+def _of_one_operator(operator: str) -> NetworkError:
+    return NetworkError(
+        f"cannot change the network from {operator}'s part of it",
+        "a change takes signatures and nodes of other operators, whose keys are elsewhere",
+        "agree on a new topology with them; chaincodes are agreed on by themselves while all are up",
+        operator=operator,
+    )
+
+
 class Apply:
     """One `apply` in the process that runs the network."""
 
@@ -100,6 +111,8 @@ class Apply:
         """Raises TopologyError, ChangesRefused, NoFreePorts; nothing is touched yet."""
         assert instance.description is not None
         check(target)
+        if running.site.operator:
+            raise _of_one_operator(running.site.operator)
         self._before = running.site.topology
         check_changes(self._before, target)
         self._instance = instance
