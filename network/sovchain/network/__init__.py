@@ -28,6 +28,7 @@ from __future__ import annotations
 from sovchain.network.errors import (
     AlreadyUp,
     ChaincodeFailed,
+    CouchDbUnusable,
     DirectoryRefused,
     EngineFailed,
     EngineUnavailable,
@@ -59,6 +60,7 @@ from sovchain.network.topologyfile import load_topology, parse_topology
 __all__ = [
     "AlreadyUp",
     "ChaincodeFailed",
+    "CouchDbUnusable",
     "DirectoryRefused",
     "EngineFailed",
     "EngineUnavailable",
