@@ -31,7 +31,7 @@ T = TypeVar("T")
 async def up(
     directory: Directory = DEFAULT_DIRECTORY,
     runtime: Annotated[
-        str | None, typer.Option(help="What it runs on: embedded or native; without it as before, or embedded.")
+        str | None, typer.Option(help="What it runs on: embedded, native or docker; without it as before, or embedded.")
     ] = None,
     topology: Annotated[
         Path | None, typer.Option(help="A topology file; without it the stored or the default one.")

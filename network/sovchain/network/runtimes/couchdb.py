@@ -26,8 +26,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from sovchain.network.errors import CouchDbUnusable
+from sovchain.network.runtimes import Site
 from sovchain.network.runtimes.settings import CouchDb
-from sovchain.network.topology import Topology
 
 VARIABLE: Final = "SOVCHAIN_COUCHDB"
 """Environment variable that names the file."""
@@ -57,12 +57,12 @@ class _Document(_Account):
     peers: Annotated[Mapping[str, Address | _Server], Field(max_length=1000)]
 
 
-def read_servers(topology: Topology) -> dict[str, CouchDb]:
-    """Return where each peer of a topology keeps its state, by host; nothing when it is LevelDB.
+def read_servers(site: Site) -> dict[str, CouchDb]:
+    """Return where each peer that runs here keeps its state, by host; nothing when it is LevelDB.
 
     Raises CouchDbUnusable when the file is missing, readable by others, incomplete, or gives two peers one server.
     """
-    if topology.state_database != "couchdb":
+    if site.topology.state_database != "couchdb":
         return {}
     named = os.environ.get(VARIABLE)
     if not named:
@@ -73,7 +73,7 @@ def read_servers(topology: Topology) -> dict[str, CouchDb]:
         )
     path = Path(named).expanduser()
     document = _read(path)
-    hosts = [node.host for node in topology.nodes if node.kind == "peer"]
+    hosts = [node.host for node in site.nodes if node.kind == "peer"]
     missing = [host for host in hosts if host not in document.peers]
     if missing:
         raise _wrong(path, f"it names no server for {', '.join(missing)}", "give each peer a server of its own")

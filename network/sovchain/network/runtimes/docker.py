@@ -14,20 +14,23 @@ import asyncio
 import contextlib
 import os
 import re
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import httpx
 import structlog
 
 from sovchain.network.authorities import answering_authority, organizations_with_authority
-from sovchain.network.errors import ChaincodeFailed, EngineFailed, PortInUse
+from sovchain.network.errors import ChaincodeFailed, ChangesRefused, EngineFailed, NetworkError, PortInUse, Refusal
 from sovchain.network.files import make_folder, write_file
+from sovchain.network.genesis import HOST
 from sovchain.network.material import Material
 from sovchain.network.material_layout import AUTHORITY_FOLDER
-from sovchain.network.ports import service_names
+from sovchain.network.ports import node_ports, service_names
 from sovchain.network.runtimes import Endpoint, Packages, Site
 from sovchain.network.runtimes.chaincodes import READY_TIMEOUT_S, chaincodes_of
 from sovchain.network.runtimes.compose import ComposeFile, project_name
@@ -46,6 +49,7 @@ from sovchain.network.runtimes.docker_services import (
 )
 from sovchain.network.runtimes.joining import Joining
 from sovchain.network.runtimes.processes import cause, end_orphans, last_line
+from sovchain.network.runtimes.programs import matches
 from sovchain.network.runtimes.space import check_space
 from sovchain.network.topology import Topology
 
@@ -54,6 +58,11 @@ PROFILES_VARIABLE: Final = "COMPOSE_PROFILES"
 """Environment variable with further profiles to start, as Compose reads it; `monitoring` is the one to choose."""
 
 _UNPRIVILEGED: Final = 10001
+_FIXED: Final = Refusal(
+    "runtime",
+    "containers are not yet added to a running network or taken from it",
+    "change it on the native runtime, or bring the new topology up in another directory",
+)
 """User and group of the containers when the network is brought up by root, who no container is."""
 _LOOK_EVERY_S: Final = 1.0
 _PAUSE_S: Final = 0.2
@@ -155,6 +164,24 @@ class DockerRuntime:
         await self._up(site, file, material)
         await self._follow(site, logs)
         await self._joining.everyone()
+        await asyncio.gather(*(self._check_release(site, material, kind) for kind in ("peer", "orderer")))
+
+    async def _check_release(self, site: Site, material: Material, kind: str) -> None:
+        """Ask one node of a kind for its release. Raises NetworkError: an image may hold another one than its name says."""
+        node = next(node for node in site.topology.nodes if node.kind == kind)
+        roots = ssl.create_default_context(cadata=material.organization(node.organization).tls_root_pem.decode())
+        address = f"https://{HOST}:{site.ports[node_ports(node)['operations']]}"
+        async with httpx.AsyncClient(base_url=address, verify=roots, trust_env=False) as client:
+            found = str((await client.get("/version")).json()["Version"]).removeprefix("v")
+        if not matches(found, site.topology.fabric_version):
+            image = getattr(self._images, kind)
+            raise NetworkError(
+                f"image {image} is of another version",
+                f"it holds Fabric {found} and the topology says {site.topology.fabric_version}",
+                f"correct SOVCHAIN_IMAGE_{kind.upper()}, or fabric_version in the topology",
+                image=image,
+                found=found,
+            )
 
     def _compose(self, site: Site) -> ComposeFile:
         assert self._engine is not None
@@ -212,6 +239,14 @@ class DockerRuntime:
         log = self._site.directory / f"logs/{host}.log"
         return f"its container {'starts again and again' if int(restarts) else f'ended with {code}'}: {cause(log)}"
 
+    async def extend(self, site: Site, material: Material, genesis_blocks: Mapping[str, bytes]) -> Packages:
+        """See `Runtime.extend`."""
+        raise ChangesRefused([_FIXED])
+
+    async def shrink(self, site: Site) -> None:
+        """See `Runtime.shrink`."""
+        raise ChangesRefused([_FIXED])
+
     async def ready(self) -> None:
         """See `Runtime.ready`."""
         assert self._joining is not None
@@ -252,7 +287,9 @@ class DockerRuntime:
                 await engine.stop([self._containers[name] for name in services if name in self._containers])
             await engine.stop(self._containers.values())
             await asyncio.gather(*(follower.drain() for follower in followers.values()))
-            await engine.remove(project_name(self._site.directory))
+            # An interrupted start may have let the engine create one more meanwhile.
+            while await engine.remove(project_name(self._site.directory)):
+                pass
         except EngineFailed as error:
             _log.error("the containers cannot be removed", command=error.command, reason=error.why)
         finally:
