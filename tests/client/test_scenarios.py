@@ -18,10 +18,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from softhsm import generate_in_hsm, softhsm_library
 
 from sovchain.client import (
+    ChannelTrust,
     CommitRejected,
     Contract,
     DeliverError,
     EndorseError,
+    EndorsementsInsufficient,
     EvaluateError,
     Gateway,
     Identity,
@@ -29,6 +31,7 @@ from sovchain.client import (
     SignatureMissing,
     SignatureRefused,
     SigningIdentity,
+    TrustError,
 )
 from sovchain.client import Network as Channel
 from sovchain.client.hsm import HsmKey
@@ -566,3 +569,76 @@ async def test_private_data_come_with_their_blocks(world: World) -> None:
         found = await asyncio.wait_for(anext(source), 30)
     assert any(b"MARKER-private" in data.SerializeToString() for data in found.private_data.values())
     assert "MARKER" not in repr(found)
+
+
+# -- beyond the official clients -------------------------------------------------------------------------------------
+
+
+async def test_endorsements_are_judged_by_the_channels_own_policies_before_anything_is_signed(world: World) -> None:
+    """The gateway is asked for one endorsement where two are needed: a peer would only say so after ordering."""
+    trust = ChannelTrust(await world.alpha.wide.config_block())
+    assert set(ALL) <= set(trust.msp_ids)
+    checked = world.alpha.contract().with_options(endorsement_check=trust)
+    assert (await checked.submit(Probe.put, world.key(), b"value")).code == 0
+    assert (await checked.submit(Probe.put_private, SHARED, world.key(), b"value")).code == 0
+    alone = checked.with_options(organizations=["AlphaMSP"])
+    with pytest.raises(EndorsementsInsufficient, match="was not met"):
+        await alone.submit(Probe.put, world.key(), b"never")
+    assert (await alone.submit(Probe.put_private, implicit("AlphaMSP"), world.key(), b"value")).code == 0
+
+
+async def test_a_key_with_a_policy_of_its_own_is_judged_by_it_where_it_is_named(world: World) -> None:
+    contract = await _guarded(world, "AlphaMSP", "GammaMSP")
+    policies = {("probe", world.key()): "AND('AlphaMSP.peer', 'GammaMSP.peer')"}
+    trust = ChannelTrust(await world.alpha.wide.config_block(), key_policies=policies)
+    checked = contract.with_options(endorsement_check=trust)
+    with pytest.raises(EndorsementsInsufficient, match="key"):
+        await checked.with_options(organizations=["AlphaMSP", "BetaMSP"]).submit(Probe.put, world.key(), b"never")
+    assert (await checked.submit(Probe.put, world.key(), b"changed")).code == 0
+
+
+async def test_a_configuration_of_another_channel_judges_nothing(world: World) -> None:
+    trust = ChannelTrust((await world.alpha.narrow.config_block()).SerializeToString())
+    with pytest.raises(EndorsementsInsufficient, match="channel"):
+        await world.alpha.contract().with_options(endorsement_check=trust).submit(Probe.put, world.key(), b"never")
+    with pytest.raises(TrustError):
+        ChannelTrust(b"")
+
+
+async def test_commits_come_by_the_stream_and_own_writes_are_read(world: World) -> None:
+    """Many at once, then one read: none asks for its status once the stream runs."""
+    contract = world.alpha.contract().with_options(read_own_writes=True)
+    await contract.submit(Probe.put, world.key(), b"first")
+    feed = contract._session.state.feed
+    assert feed is not None
+    await world.eventually(lambda: _true(feed.blocks > 0), "the stream of commits")
+    done = await asyncio.gather(*(contract.submit(Probe.put, world.key(str(n)), b"%d" % n) for n in range(40)))
+    assert all(one.code == 0 for one in done)
+    assert feed.blocks > 1
+    assert await contract.evaluate(Probe.get, world.key("39")) == b"39"
+
+
+async def _true(value: bool) -> bool:
+    return value
+
+
+async def test_a_checkpoint_after_a_transaction_without_an_event_starves_nobody(world: World) -> None:
+    """Asked the way the official clients ask, a peer would skip everything for ever."""
+    from sovchain.client import Position
+
+    silent = await world.submit(Probe.put, world.key(), b"no event")
+    await world.submit(Probe.announce, world.key(), world.key("loud"), b"heard")
+    checkpoint = MemoryCheckpointer(Position(silent.block_number, silent.transaction_id))
+    async with world.alpha.contract().events(checkpoint=checkpoint) as source:
+        assert await _next_named(source, world.key("loud")) == b"heard"
+
+
+async def test_a_checkpoint_that_is_not_there_is_an_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sovchain.client import CheckpointGone, Position
+
+    monkeypatch.setattr("sovchain.client._checkpoints.LAG_S", 0.2)
+    height = (await world.alpha.wide.chain_info()).height
+    for position in (Position(height + 5), Position(1, "0" * 64)):
+        with pytest.raises(CheckpointGone):
+            async with world.alpha.contract().events(checkpoint=MemoryCheckpointer(position)) as source:
+                await anext(source)

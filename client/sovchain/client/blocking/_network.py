@@ -74,6 +74,13 @@ class Network:
         """Ask a peer how long its chain is. Raises EvaluateError, ConnectError, UnexpectedReply."""
         return self._portal.run(self._original.chain_info())
 
+    def config_block(self) -> common_pb2.Block:
+        """Ask a peer for the channel's last config block, as `ChannelTrust` takes it: it is only as true as that peer.
+
+        Raises EvaluateError, ConnectError, UnexpectedReply.
+        """
+        return self._portal.run(self._original.config_block())
+
     def reached(self, block_number: int, *, timeout_s: float = 30.0) -> None:
         """Wait until the gateway's peer has committed a block, so that what is evaluated then sees it.
 
