@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 from pathlib import Path
 
@@ -10,9 +9,10 @@ import pytest
 from commandline import Sovchain
 from dockerimages import left_over
 
-from sovchain.network import EngineUnavailable, ImagesMissing, PortInUse
+from sovchain.network import EngineUnavailable, ImagesMissing, Network, PortInUse, ports
 from sovchain.network.runtimes.docker_engine import Engine
 from sovchain.network.runtimes.docker_images import Images
+from sovchain.testing.conformance.topology import conformance_topology
 
 
 def program(folder: Path, name: str, text: str) -> None:
@@ -92,40 +92,18 @@ def test_a_missing_image_ends_the_start_before_it_begins(
     assert left_over(sovchain.directory) == []
 
 
-def test_a_port_that_is_taken_is_named_and_nothing_is_left(engine: Engine, tmp_path: Path) -> None:
-    """Also one that is taken after the ports were looked at, as another network's may be: the engine refuses it."""
-    topology = tmp_path / "topology.yaml"
-    sovchain = Sovchain(tmp_path / "network")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        from sovchain.network import default_topology
-
-        fixed = {"orderer.finance.guiyang.example/admin": port}
-        wanted = default_topology().model_copy(update={"ports": {"fixed": fixed}})
-        topology.write_text(wanted.model_dump_json(warnings=False))
-        done = sovchain.run("up", "--detach", "--runtime", "docker", "--topology", topology, "--json")
-    assert done.code == 3
-    assert done.json["error"]["what"] == f"port {port} is in use"
-    assert "orderer.finance.guiyang.example/admin" in done.json["error"]["why"]
-    assert left_over(sovchain.directory) == []
-
-
-async def test_what_the_engine_says_of_a_taken_port_is_understood(
+async def test_a_port_that_is_taken_meanwhile_is_named_and_nothing_is_left(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Compose itself meets the port here: the check before it is switched off."""
-    from sovchain.network import Network, default_topology
-    from sovchain.network import ports as ports_module
-
-    monkeypatch.setattr(ports_module, "check_free", lambda *_: None)
+    monkeypatch.setattr(ports, "check_free", lambda *_: None)
+    wanted = conformance_topology("3.1", "raft").model_copy(update={"chaincodes": ()})
+    service = f"{wanted.ordering_organizations[0].orderer_host}/admin"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        fixed = {"orderer.finance.guiyang.example/admin": port}
-        wanted = default_topology().model_copy(update={"chaincodes": ()})
-        wanted = wanted.model_copy(update={"ports": wanted.ports.model_copy(update={"fixed": fixed})})
+        wanted = wanted.model_copy(update={"ports": wanted.ports.model_copy(update={"fixed": {service: port}})})
         with pytest.raises(PortInUse) as caught:
             async with Network.up(wanted, "docker", tmp_path / "network"):
                 raise AssertionError("it came up on a port that is taken")
-    assert (caught.value.port, caught.value.service) == (port, "orderer.finance.guiyang.example/admin")
+    assert (caught.value.port, caught.value.service) == (port, service)
     assert left_over(tmp_path / "network") == []
-    shutil.rmtree(tmp_path / "network")
