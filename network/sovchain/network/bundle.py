@@ -20,6 +20,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from sovchain.network import material_enrolment
+from sovchain.network.authorities import AuthorityServers
 from sovchain.network.definitions import (
     Definition,
     channels_of,
@@ -46,6 +48,7 @@ from sovchain.network.files import make_folder, write_file, write_tree
 from sovchain.network.instance import BundlePart, Description, Instance, open_instance, write_description
 from sovchain.network.material import Material, create_organization
 from sovchain.network.material_layout import folder_of
+from sovchain.network.ports import allocate, authority_ports
 from sovchain.network.runtimes import Site, own_part
 from sovchain.network.topology import AnyOrganization, Topology
 
@@ -76,7 +79,7 @@ class Completed:
     blocks: Mapping[str, str]
 
 
-def create_bundle(
+async def create_bundle(
     topology: Topology,
     operator: str,
     directory: Path,
@@ -98,15 +101,15 @@ def create_bundle(
         UnknownName: the topology has no such operator.
         RuntimeUnavailable: the topology asks for what a bundle cannot have.
         DirectoryRefused, AlreadyUp, InstanceDamaged, VersionMismatch, TopologyChanged: see `instance`.
+        ProgramsMissing, NodeFailed, CaError: the operator's Fabric CA does not start, or refuses.
     """
     own = operated_by(topology, operator)
     _check_address(address)
     if runtime not in _RUNTIMES:
         raise RuntimeUnavailable(runtime, "a bundle runs real nodes, which other hosts can reach", _RUNTIMES)
-    if any(part.certificate_authority == "fabric-ca" for part in own):
-        raise RuntimeUnavailable(
-            runtime, "a bundle cannot start a Fabric CA yet: generate the operator's material", _RUNTIMES
-        )
+    authorities = [name for part in own for name in authority_ports(part).values()]
+    if authorities and runtime != "native":
+        raise RuntimeUnavailable(runtime, "the Fabric CA of a bundle runs natively", ("native",))
     with open_instance(directory) as instance:
         if instance.description is not None:
             _same(instance, topology, operator, runtime)
@@ -117,7 +120,10 @@ def create_bundle(
         for part in own:
             extra = {node.host: (address,) for node in part.all_nodes}
             create_organization(part, directory / "organizations", now, extra)
-        definition = define(topology, operator, Material(topology, directory / "organizations"), endpoints, now)
+        ports |= allocate(authorities, None, ports)
+        material = Material(topology, directory / "organizations")
+        await _enrol(Site(directory, topology, ports, endpoints, operator), material)
+        definition = define(topology, operator, material, endpoints, now)
         make_folder(directory / "definitions")
         write_file(_definition_file(directory, operator), write_definition(definition))
         write_description(
@@ -131,6 +137,16 @@ def create_bundle(
                 bundle=BundlePart(operator=operator, endpoints=endpoints),
             ),
         )
+
+
+async def _enrol(site: Site, material: Material) -> None:
+    """Have the operator's Fabric CAs, if it has any, issue what its definition tells of; they end with it."""
+    servers = AuthorityServers()
+    try:
+        await servers.start(site, material)
+        await material_enrolment.complete(site, material)
+    finally:
+        await servers.stop()
 
 
 def _check_address(address: str) -> None:
