@@ -187,6 +187,21 @@ async def test_defining_again_keeps_what_is_there_and_another_s_directory_is_ref
         await create_bundle(other, "Finance", finance, "10.9.9.9", NOW)
 
 
+async def test_an_interrupted_definition_goes_on_with_the_same_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "sovchain.network.bundle.create_organization", lambda *_: (_ for _ in ()).throw(OSError(28, "full"))
+        )
+        with pytest.raises(OSError, match="full"):
+            await create_bundle(TOPOLOGY, "Finance", tmp_path / "Finance", "10.77.0.2", NOW, first_port=9000)
+    await create_bundle(TOPOLOGY, "Finance", tmp_path / "Finance", "10.9.9.9", NOW)
+    definition = read_definition(tmp_path / "Finance/definitions/Finance.json")
+    check_definition(definition, TOPOLOGY, NOW)
+    assert definition.endpoints["peer0.finance.guiyang.example"] == ("10.77.0.2", 9000)
+
+
 async def test_what_a_bundle_cannot_be_made_of_is_said(tmp_path: Path) -> None:
     with pytest.raises(UnknownName):
         await create_bundle(TOPOLOGY, "Nobody", tmp_path / "x", "10.0.0.1", NOW)
