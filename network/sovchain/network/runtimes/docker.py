@@ -15,6 +15,7 @@ import contextlib
 import os
 import re
 import ssl
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -25,7 +26,16 @@ import httpx
 import structlog
 
 from sovchain.network.authorities import answering_authority, organizations_with_authority
-from sovchain.network.errors import ChaincodeFailed, ChangesRefused, EngineFailed, NetworkError, PortInUse, Refusal
+from sovchain.network.errors import (
+    ChaincodeFailed,
+    ChangesRefused,
+    EngineFailed,
+    EngineUnavailable,
+    ImagesMissing,
+    NetworkError,
+    PortInUse,
+    Refusal,
+)
 from sovchain.network.files import make_folder, write_file
 from sovchain.network.genesis import HOST
 from sovchain.network.material import Material
@@ -369,4 +379,22 @@ async def end_containers(directory: Path) -> None:
         await engine.remove(project_name(directory))
 
 
-__all__ = ["DockerFaults", "DockerRuntime", "end_containers"]
+def main(version: str) -> int:
+    """Print what would run a version of Fabric in containers, or in one line why nothing can; 0 or 1."""
+
+    async def look() -> str:
+        engine, images = await Engine.find(), Images.choose(version)
+        ways = {name: f"docker pull {name}" for name in (images.peer, images.orderer)}
+        await engine.check_images({**ways, images.chaincode: f"scripts/chaincode-image {images.chaincode}"})
+        return f"Docker {engine.version}, Compose {engine.compose_version}, {images.peer}"
+
+    try:
+        print(asyncio.run(look()))  # noqa: T201  # this is a program's answer
+    except (EngineUnavailable, ImagesMissing) as error:
+        print(f"{error.why}; {error.remedy}")  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
