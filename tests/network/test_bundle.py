@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sovchain.network import Network, RuntimeUnavailable, UnknownName, default_topology
+from sovchain.network.apply import plan
 from sovchain.network.bundle import assemble, complete, create_bundle
 from sovchain.network.definitions import (
     Definition,
@@ -174,7 +175,7 @@ def test_what_a_bundle_cannot_be_made_of_is_said(tmp_path: Path) -> None:
     with pytest.raises(RuntimeUnavailable):
         create_bundle(Topology.model_validate(document), "Finance", tmp_path / "x", "10.0.0.1", NOW)
     assert not (tmp_path / "x").exists()
-    with pytest.raises(DirectoryRefused, match="define it first"):
+    with pytest.raises(DirectoryRefused, match="network define makes one"):
         complete(tmp_path / "empty", [], NOW)
 
 
@@ -310,3 +311,13 @@ def test_the_description_says_whose_bundle_it_is(finance: Path) -> None:
     assert description.bundle is not None
     assert description.bundle.operator == "Finance"
     assert description.bundle.endpoints["peer0.finance.guiyang.example"] == ("10.77.0.2", 7050)
+
+
+async def test_a_change_of_the_network_is_not_planned_from_one_operator_s_part(
+    finance: Path, definitions: dict[str, Definition]
+) -> None:
+    complete(finance, [found for name, found in definitions.items() if name != "Finance"], NOW)
+    description = read_description(finance)
+    assert description is not None
+    with pytest.raises(NetworkError, match="whose keys are elsewhere"):
+        await plan(finance, description, TOPOLOGY)

@@ -21,7 +21,7 @@ import structlog
 from sovchain.network import ports as ports_module
 from sovchain.network.checks import check
 from sovchain.network.configuration import ChannelConfiguration
-from sovchain.network.errors import ChangesRefused, LifecycleError, NetworkError
+from sovchain.network.errors import ChangesRefused, LifecycleError, NetworkError, Refusal
 from sovchain.network.genesis import genesis_blocks
 from sovchain.network.instance import Description, Instance
 from sovchain.network.material import Material
@@ -67,9 +67,10 @@ class Applied:
 async def plan(directory: Path, description: Description, target: Topology) -> Plan:
     """Look at the network in a directory, whoever runs it, and compute the steps to a topology.
 
-    Raises TopologyError, ChangesRefused, LifecycleError, ConfigError, and NoFreePorts.
+    Raises TopologyError, ChangesRefused, LifecycleError, ConfigError, NoFreePorts, and NetworkError in a bundle.
     """
-    check(target)
+    target = _whole(target)
+    _check_whole_network(description.bundle.operator if description.bundle else "")
     runtime = create_runtime(description.runtime)
     was = description.topology
     before = union(description.previous, was) if description.previous else was
@@ -77,6 +78,18 @@ async def plan(directory: Path, description: Description, target: Topology) -> P
     site = Site(directory, before, description.ports, runtime.endpoints(before, description.ports))
     ground, services = _ground(runtime, site, before, target, description)
     return make_plan(ground, await look(ground.site, ground.material, target, services))
+
+
+def _whole(target: Topology) -> Topology:
+    """The topology as it is when it is read again, so that one made in parts compares equal. Raises TopologyError."""
+    return check(Topology.model_validate_json(target.model_dump_json()))
+
+
+def _check_whole_network(operator: str) -> None:
+    """Refuse to change a network of which one operator's part is here. Raises ChangesRefused."""
+    if operator:
+        why = f"the nodes and keys of {operator} alone are in this directory"
+        raise ChangesRefused([Refusal("operator", why, "change it where the keys of all organisations are")])
 
 
 def _ground(
@@ -99,7 +112,8 @@ class Apply:
     def __init__(self, instance: Instance, running: Running, target: Topology, progress: Progress | None) -> None:
         """Raises TopologyError, ChangesRefused, NoFreePorts; nothing is touched yet."""
         assert instance.description is not None
-        check(target)
+        target = _whole(target)
+        _check_whole_network(running.site.operator)
         self._before = running.site.topology
         check_changes(self._before, target)
         self._instance = instance
@@ -299,7 +313,8 @@ class Apply:
         self._instance.change(self._target, None, site.ports)
         material = Material(self._target, site.directory / "organizations")
         self.running = Running(site, material, self.running.packages, self._runtime)
-        self._ground = replace(self._ground, recorded=True)
+        self._ground = Ground(site, material, self._target, recorded=True)
+        self._services = frozenset(self._runtime.services(self._target))
 
     def _target_site(self) -> Site:
         """The target on the ports of now."""

@@ -266,10 +266,9 @@ class Twin:
             self.waiting = accepted[len(codes) :]
             if len(codes) >= len(accepted):
                 break
-        height = self.channel(channel).height
         for name in self.site.topology.channel(channel).members:
             if name != "One":
-                async for _ in self.real_blocks(name, channel, height - 1, height - 1):
+                async for _ in self.real_blocks(name, channel, start, self.channel(channel).height - 1):
                     pass
         return codes
 
@@ -295,7 +294,7 @@ class Twin:
             await call.write(deliver_request(person, channel, seek))
             while True:
                 answer = await call.read()
-                assert isinstance(answer, events_pb2.DeliverResponse), (name, channel, start)
+                assert isinstance(answer, events_pb2.DeliverResponse), (name, channel, start, self.waiting[:3])
                 if not answer.HasField("block"):
                     assert answer.status == common_pb2.SUCCESS, (name, channel, start, answer.status)
                     return

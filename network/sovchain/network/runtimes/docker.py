@@ -15,6 +15,7 @@ import contextlib
 import os
 import re
 import ssl
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -25,7 +26,16 @@ import httpx
 import structlog
 
 from sovchain.network.authorities import answering_authority, organizations_with_authority
-from sovchain.network.errors import ChaincodeFailed, ChangesRefused, EngineFailed, NetworkError, PortInUse, Refusal
+from sovchain.network.errors import (
+    ChaincodeFailed,
+    ChangesRefused,
+    EngineFailed,
+    EngineUnavailable,
+    ImagesMissing,
+    NetworkError,
+    PortInUse,
+    Refusal,
+)
 from sovchain.network.files import make_folder, write_file
 from sovchain.network.genesis import HOST
 from sovchain.network.material import Material
@@ -118,7 +128,7 @@ class DockerRuntime:
         now = datetime.now(UTC)
         return {
             organization.name: chaincode_packages(site, organization, now)
-            for organization in site.topology.organizations
+            for organization in site.organizations
             if chaincodes_of(site.topology, organization)
         }
 
@@ -144,19 +154,18 @@ class DockerRuntime:
 
     async def start(self, site: Site, material: Material, genesis_blocks: Sequence[bytes]) -> None:
         """See `Runtime.start`."""
-        names = [channel.name for channel in site.topology.channels]
-        self._joining = Joining(site, material, dict(zip(names, genesis_blocks, strict=True)), self._ended)
+        blocks = dict(zip(site.channels, genesis_blocks, strict=True))
+        self._joining = Joining(site, material, blocks, self._ended)
         check_space(site)
         file = self._compose(site)
         containers = self._filler(site, file)
         for part in organizations_with_authority(material):
             containers.add_authority(part)
         logs: dict[str, str] = {}
-        for part in material.organizations.values():
-            for node in part.organization.all_nodes:
-                containers.add_node(part, node)
-                logs[node_service(node.host)] = node.host
-        for organization in site.topology.organizations:
+        for node in site.nodes:
+            containers.add_node(material.organization(node.organization), node)
+            logs[node_service(node.host)] = node.host
+        for organization in site.organizations:
             if chaincodes_of(site.topology, organization):
                 containers.add_chaincodes(organization, self._code)
                 logs[chaincode_service(organization)] = f"chaincode-{organization.name}"
@@ -299,7 +308,7 @@ class DockerRuntime:
     def targets(self) -> Mapping[str, str]:
         """The services that can be ended and started, by the names that faults have for them."""
         assert self._site is not None
-        nodes = {node.host: node_service(node.host) for node in self._site.topology.nodes}
+        nodes = {node.host: node_service(node.host) for node in self._site.nodes}
         parts = [part for part in self._site.topology.organizations if chaincode_service(part) in self._containers]
         return nodes | {f"chaincode of {part.name}": chaincode_service(part) for part in parts}
 
@@ -351,7 +360,7 @@ def _profiles(topology: Topology) -> set[str]:
 def _hand_over(site: Site, material: Material) -> None:
     """Give what containers read and write to the user that they run as, where root brings the network up."""
     folders = [site.directory / name for name in ("nodes", "chaincode", "authorities", "monitoring")]
-    for part in material.organizations.values():
+    for part in filter(lambda part: part.has_keys, material.organizations.values()):
         folders += [part.node_folder(node.host) for node in part.organization.all_nodes]
         if part.organization.certificate_authority == "fabric-ca":
             folders += [part.folder / name for name in ("ca", "tlsca", AUTHORITY_FOLDER)]
@@ -370,4 +379,22 @@ async def end_containers(directory: Path) -> None:
         await engine.remove(project_name(directory))
 
 
-__all__ = ["DockerFaults", "DockerRuntime", "end_containers"]
+def main(version: str) -> int:
+    """Print what would run a version of Fabric in containers, or in one line why nothing can; 0 or 1."""
+
+    async def look() -> str:
+        engine, images = await Engine.find(), Images.choose(version)
+        ways = {name: f"docker pull {name}" for name in (images.peer, images.orderer)}
+        await engine.check_images({**ways, images.chaincode: f"scripts/chaincode-image {images.chaincode}"})
+        return f"Docker {engine.version}, Compose {engine.compose_version}, {images.peer}"
+
+    try:
+        print(asyncio.run(look()))  # noqa: T201  # this is a program's answer
+    except (EngineUnavailable, ImagesMissing) as error:
+        print(f"{error.why}; {error.remedy}")  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
