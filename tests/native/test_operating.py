@@ -93,12 +93,11 @@ def test_a_killed_supervisor_under_load_loses_nothing(small: Sovchain) -> None:
 
     async def disturbed() -> Told:
         told = Told()
-        async with Network.attach(small.directory) as network:
-            async with load(network, told):
-                await more(told, 20)
-                os.kill(before["pid"], signal.SIGKILL)
-                await asyncio.to_thread(small.ok, "up", "--detach")
-                await more(told, 20)
+        async with Network.attach(small.directory) as network, load(network, told):
+            await more(told, 20)
+            os.kill(before["pid"], signal.SIGKILL)
+            await asyncio.to_thread(small.ok, "up", "--detach")
+            await more(told, 20)
         return told
 
     told = asyncio.run(disturbed())
@@ -285,13 +284,12 @@ def test_a_disk_that_fills_up_loses_nothing_that_was_told(directory: Sovchain) -
 async def filled(folder: Path) -> Told:
     """Fill the disk under load, and make room again."""
     told = Told()
-    async with Network.attach(folder) as network:
-        async with load(network, told):
-            await more(told, 20)
-            with (folder / "filling").open("wb", buffering=0) as file, suppress(OSError):
-                for _ in itertools.repeat(None):
-                    file.write(bytes(1024 * 1024))
-            await asyncio.sleep(5)  # what the nodes do without room
-            (folder / "filling").unlink()
-            await more(told, 20)
+    async with Network.attach(folder) as network, load(network, told):
+        await more(told, 20)
+        with (folder / "filling").open("wb", buffering=0) as file, suppress(OSError):
+            for _ in itertools.repeat(None):
+                file.write(bytes(1024 * 1024))
+        await asyncio.sleep(5)  # what the nodes do without room
+        (folder / "filling").unlink()
+        await more(told, 20)
     return told
