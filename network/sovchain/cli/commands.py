@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 import sovchain.cli.lawstudy_commands  # noqa: F401  # adds its commands to `law`
-from sovchain.cli.apply_commands import add_org, apply, plan, remove_org
+from sovchain.cli.apply_commands import add_org, apply, plan, remove_org, upgrade
 from sovchain.cli.audit_commands import audit
 from sovchain.cli.bundle_commands import assemble, bundle, define
 from sovchain.cli.demo import demo
@@ -45,6 +45,7 @@ network.command()(snapshot)
 network.command()(join)
 network.command(name="add-org")(add_org)
 network.command(name="remove-org")(remove_org)
+network.command()(upgrade)
 app.add_typer(network, name="network")
 app.add_typer(identity, name="identity")
 app.add_typer(law, name="law")
