@@ -106,8 +106,9 @@ def read_config(path: str | Path) -> list[ServiceSpec]:
 def service_from_environment(chaincode: str, environment: Mapping[str, str]) -> ServiceSpec:
     """The service that the usual variables describe.
 
-    `CHAINCODE_ID` (or `CORE_CHAINCODE_ID_NAME`, as fabric-contract-api-go has it), `CHAINCODE_SERVER_ADDRESS`, and unless `CHAINCODE_TLS_DISABLED` is true: `CHAINCODE_TLS_KEY`,
-    `CHAINCODE_TLS_CERT` and, for mutual TLS, `CHAINCODE_CLIENT_CA_CERT`, all paths.
+    `CHAINCODE_ID` (or `CORE_CHAINCODE_ID_NAME`, as fabric-contract-api-go has it), `CHAINCODE_SERVER_ADDRESS`, and unless
+    `CHAINCODE_TLS_DISABLED` is true: `CHAINCODE_TLS_KEY`, `CHAINCODE_TLS_CERT` and, for mutual TLS,
+    `CHAINCODE_CLIENT_CA_CERT`, all paths.
 
     Raises:
         ServiceError: a variable is missing or a file cannot be read.
