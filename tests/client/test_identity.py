@@ -37,6 +37,7 @@ from sovchain.client import (
     RpcFailure,
     SignatureMissing,
     SigningIdentity,
+    TrustError,
     UnexpectedReply,
 )
 
@@ -117,6 +118,7 @@ def made(kind: type[Any]) -> FabricError:
         (ConnectError, ("text",), {"endpoint": "h:1", "reason": "refused"}),
         (GatewayClosed, (), {}),
         (SignatureMissing, (), {}),
+        (TrustError, ("text",), {}),
         (MalformedStep, ("proposal", "text"), {}),
         (EndorsementsInsufficient, ("text",), {"transaction_id": "t"}),
         (IdempotencyKeyReused, ("key", "t"), {}),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from commandline import Sovchain
+from leaksearch import search
 
 from sovchain.network import Network
 from sovchain.network.runtimes.programs import Programs
@@ -85,33 +86,7 @@ def test_the_official_node_client_works_from_the_profile(native: Sovchain) -> No
 
 def test_a_planted_marker_is_in_the_parties_private_stores_only(native: Sovchain, tmp_path: Path) -> None:
     """Block files, logs and state databases of all peers and ordering nodes are searched."""
-    marker = f"MARKER{secrets.token_hex(8)}"
-    file = tmp_path / "mine.csv"
-    file.write_text(f"enterprise,note\nNanming Noodles,{marker}\n")
-    dataset = native.share(file)["dataset"]["id"]
-    answer = native.ok("request", dataset, "--channel", "finance", "--as", "Finance", "--purpose", "credit-assessment")
-    native.ok("release", answer["request"], "--channel", "finance", "--as", "Government")
-    target = tmp_path / "received.csv"
-    native.ok("open", answer["request"], "--channel", "finance", "--as", "Finance", "--output", target)
-    assert target.read_bytes() == file.read_bytes()
-    assert native.run("audit", "verify").code == 0
-
-    holders, public = set(), False
-    for path in native.directory.rglob("*"):
-        content = b"" if not path.is_file() or "wal" in path.parts else path.read_bytes()
-        if marker.encode() in content:
-            holders.add(path.relative_to(native.directory).parts[:2])
-        public = public or ("chains" in path.parts and dataset.encode() in content)
-    assert public, "the search does not find what is public"
-    parties = {("nodes", f"peer0.{name}.guiyang.example") for name in ("government", "finance")}
-    assert holders <= parties
-    stores = [
-        path
-        for path in native.directory.rglob("*")
-        if path.is_file() and "ledgersData" in path.parts and marker.encode() in path.read_bytes()
-    ]
-    allowed = {"pvtdataStore", "stateLeveldb"}
-    assert all(allowed & set(path.parts) for path in stores), stores
+    search(native, tmp_path)
 
 
 def test_a_killed_supervisor_leaves_what_the_next_start_takes_up(native: Sovchain) -> None:

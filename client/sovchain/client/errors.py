@@ -26,6 +26,7 @@
     │   └── DeliverUnavailable
     ├── UnexpectedReply             a peer's reply is malformed, or not an answer to what was asked
     ├── MalformedStep               bytes of another process are no proposal, transaction or request
+    ├── TrustError                  what a client knows of a channel by itself cannot be used
     ├── EndorsementsInsufficient    endorsed by others than the channel's policies ask for; it was not signed
     ├── CommitRejected              ordered, and marked invalid by the peers
     ├── OutcomeUnknown              sent for ordering; whether it committed is not known
@@ -326,6 +327,13 @@ class MalformedStep(FabricError):
         super().__init__(f"{step}: {printable(reason)}")
         self.step = step
         self.reason = reason
+
+
+class TrustError(FabricError):
+    """A channel configuration, a definition or a policy that endorsements are to be judged by cannot be used."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"endorsements cannot be judged: {printable(text)}")
 
 
 class EndorsementsInsufficient(FabricError):

@@ -52,6 +52,8 @@ from sovchain.network.topology import AnyOrganization, Topology
 FIRST_PORT: Final = 7050
 """The operator's peers and ordering nodes listen on the ports from this one on, unless another is given."""
 
+_RUNTIMES: Final = ("native", "docker")
+
 
 @dataclass(frozen=True)
 class Completed:
@@ -75,7 +77,14 @@ class Completed:
 
 
 def create_bundle(
-    topology: Topology, operator: str, directory: Path, address: str, now: datetime, *, first_port: int = FIRST_PORT
+    topology: Topology,
+    operator: str,
+    directory: Path,
+    address: str,
+    now: datetime,
+    *,
+    first_port: int = FIRST_PORT,
+    runtime: str = "native",
 ) -> None:
     """Make an operator's keys and its definition in a directory; what is there is kept.
 
@@ -83,6 +92,7 @@ def create_bundle(
         address: host name or address under which the other operators' nodes reach this host.
         now: start of all validities (UTC).
         first_port: its peers listen on the ports from this one on, then its ordering nodes.
+        runtime: "native" or "docker": what the operator's nodes run on; the others need not know.
 
     Raises:
         UnknownName: the topology has no such operator.
@@ -91,13 +101,15 @@ def create_bundle(
     """
     own = operated_by(topology, operator)
     _check_address(address)
+    if runtime not in _RUNTIMES:
+        raise RuntimeUnavailable(runtime, "a bundle runs real nodes, which other hosts can reach", _RUNTIMES)
     if any(part.certificate_authority == "fabric-ca" for part in own):
         raise RuntimeUnavailable(
-            "native", "the bundle of an organisation cannot start its Fabric CA yet; generate its material", ("native",)
+            runtime, "a bundle cannot start a Fabric CA yet: generate the operator's material", _RUNTIMES
         )
     with open_instance(directory) as instance:
         if instance.description is not None:
-            _same(instance, topology, operator)
+            _same(instance, topology, operator, runtime)
             return
         hosts = [node.host for node in own_part(topology, operator).nodes]
         ports = {host: first_port + index for index, host in enumerate(hosts)}
@@ -112,7 +124,7 @@ def create_bundle(
             directory,
             Description(
                 format=1,
-                runtime="native",
+                runtime=runtime,
                 topology=topology,
                 ports=ports,
                 created_at=now,
@@ -133,13 +145,13 @@ def _check_address(address: str) -> None:
         raise NetworkError(f"cannot use the address {address!r}", why, "give what the other hosts reach this one by")
 
 
-def _same(instance: Instance, topology: Topology, operator: str) -> None:
+def _same(instance: Instance, topology: Topology, operator: str, runtime: str) -> None:
     description = instance.description
     assert description is not None
     if description.bundle is None or description.bundle.operator != operator:
         held = description.bundle.operator if description.bundle else "a whole network"
         raise DirectoryRefused(instance.directory, f"it holds {held}, not the bundle of {operator}")
-    instance.compare(topology, "native")
+    instance.compare(topology, runtime)
 
 
 def complete(directory: Path, received: Iterable[Definition], now: datetime, blocks: Path | None = None) -> Completed:
@@ -156,7 +168,7 @@ def complete(directory: Path, received: Iterable[Definition], now: datetime, blo
     with open_instance(directory) as instance:
         description = instance.description
         if description is None or description.bundle is None:
-            raise DirectoryRefused(directory, "it holds no bundle: define it first (sovchain network define)")
+            raise DirectoryRefused(directory, "it holds no bundle; sovchain network define makes one")
         topology, operator = description.topology, description.bundle.operator
         definitions = _definitions(directory, topology)
         new = _checked(definitions, received, topology, now)

@@ -20,7 +20,7 @@ from sovchain.network.certificates import CertificateAuthority, Validity
 from sovchain.network.files import make_folder, write_file, write_tree
 from sovchain.network.material import Material
 from sovchain.network.ports import node_ports
-from sovchain.network.runtimes import Site
+from sovchain.network.runtimes import Site, own_part
 from sovchain.network.runtimes.compose import ComposeFile, Container, health, mount
 from sovchain.network.runtimes.docker_images import Images
 
@@ -51,9 +51,10 @@ def metrics_root(site: Site, now: datetime) -> bytes:
 def prometheus_config(site: Site) -> bytes:
     """Return whom Prometheus asks: one job for each organisation, whose nodes one root vouches for."""
     jobs = []
-    for organization in site.topology.everyone:
+    for organization in own_part(site.topology, site.operator).everyone:
         nodes = organization.all_nodes
-        targets = [f"{site.endpoints[node.host][0]}:{site.ports[node_ports(node)['operations']]}" for node in nodes]
+        # Containers reach each other by their host names, also where other hosts reach a node by an address.
+        targets = [f"{node.host}:{site.ports[node_ports(node)['operations']]}" for node in nodes]
         labels = {"organization": organization.name, "kind": nodes[0].kind}
         jobs.append(
             {

@@ -1,0 +1,310 @@
+"""A network of real Fabric programs is changed while it runs, under load, and through kills at any point."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commandline import Sovchain
+from fabricprograms import VERSIONS, fabric_programs
+from smallnetwork import PROBE, WIDE, small_topology
+
+from sovchain.client import FabricError
+from sovchain.network import Network, NotUp, SignaturesMissing, Topology
+from sovchain.network.control import ApplyRequest, ask
+from sovchain.network.members import with_organization
+from sovchain.network.topologyparts import Batch, Channel, OrderingOrganization
+from sovchain.protocol.blocks import parse_block
+from sovchain.protocol.channelconfig import ChannelBundle
+from sovchain.testing.conformance.chaincode import Probe
+
+pytestmark = pytest.mark.timeout(280)
+RATE_PER_S = 20
+
+
+async def real(version: str) -> None:
+    await asyncio.to_thread(fabric_programs, version)
+
+
+def but(topology: Topology, part: str, name: str, **fields: Any) -> Topology:
+    """The topology with fields of one of its parts changed."""
+    parts = tuple(entry.model_copy(update=fields) if entry.name == name else entry for entry in getattr(topology, part))
+    return topology.model_copy(update={part: parts})
+
+
+@asynccontextmanager
+async def load(network: Network, told: Counter[str]) -> AsyncIterator[None]:
+    """Submit `RATE_PER_S` transactions a second, each on a key of its own, and count how they end."""
+    async with network.connect("Beta") as gateway:
+        contract = gateway.network(WIDE).contract(PROBE)
+        tasks: set[asyncio.Task[None]] = set()
+
+        async def one(number: int) -> None:
+            try:
+                await contract.submit(Probe.put, f"load{number:06}", b"x")
+                told["committed"] += 1
+            except FabricError as error:
+                told[f"{type(error).__name__}: {error}"] += 1
+
+        async def many() -> None:
+            started = asyncio.get_running_loop().time()
+            for number in range(100_000):
+                tasks.add(asyncio.create_task(one(number)))
+                told["sent"] += 1
+                await asyncio.sleep(started + (number + 1) / RATE_PER_S - asyncio.get_running_loop().time())
+
+        sending = asyncio.create_task(many())
+        try:
+            yield
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, *tasks, return_exceptions=True)
+
+
+async def enough(told: Counter[str], count: int) -> None:
+    """Wait until that many more transactions have committed: a change without traffic shows nothing."""
+    wanted = told["committed"] + count
+    async with asyncio.timeout(60):
+        while told["committed"] < wanted:
+            await asyncio.sleep(0.05)
+
+
+async def put_and_get(network: Network, organization: str, channel: str = WIDE) -> None:
+    async with network.connect(organization) as gateway:
+        contract = gateway.network(channel).contract(PROBE)
+        await contract.submit(Probe.put, f"key of {organization}", organization.encode())
+        assert await contract.evaluate(Probe.get, f"key of {organization}")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_an_organisation_joins_a_running_channel_under_load_and_leaves_it(version: str, tmp_path: Path) -> None:
+    """Twenty transactions a second, none of which fails, while a further organisation comes and goes."""
+    await real(version)
+    topology = small_topology(version)
+    more = with_organization(topology, "Delta", [WIDE], jurisdiction="CN-GZ-520100")
+    told: Counter[str] = Counter()
+    async with Network.up(topology, "native", tmp_path / "network") as network:
+        assert (await network.plan()).steps == ()
+        async with load(network, told):
+            await enough(told, 20)
+            actions = [step.action for step in (await network.apply(more)).steps]
+            assert actions == ["keys", "start", "serve", "configure", "join", "deploy", "record"]
+            assert (await network.apply(more)).steps == ()
+            await put_and_get(network, "Delta")
+            await enough(told, 20)
+            gone = await network.apply(topology)
+            assert [step.action for step in gone.steps] == ["configure", "expel", "stop", "record"]
+            await enough(told, 20)
+        assert (await network.plan()).steps == ()
+    assert told == Counter({"sent": told["sent"], "committed": told["sent"]})
+    assert told["sent"] >= 60
+
+
+async def test_ordering_nodes_come_and_go_and_the_channel_goes_on(tmp_path: Path) -> None:
+    """Raft: another organisation's node joins, then the first one's leaves; transactions commit all the time."""
+    await real("3.1")
+    topology = small_topology()
+    four = topology.model_copy(
+        update={
+            "organizations": with_organization(topology, "Delta", []).organizations,
+            "ordering_organizations": (
+                *topology.ordering_organizations,
+                OrderingOrganization(operator="Delta", domain="orderer.delta.small.example"),
+            ),
+        }
+    )
+    others = four.model_copy(update={"ordering_organizations": four.ordering_organizations[1:]})
+    async with Network.up(topology, "native", tmp_path / "network") as network:
+        added = await network.apply(four)
+        assert [step.action for step in added.steps if step.channel] == ["configure", "admit", "join"]
+        await put_and_get(network, "Alpha")
+        removed = await network.apply(others)
+        assert [step.action for step in removed.steps] == [
+            "configure", "dismiss", "expel", "leave", "stop", "record",
+        ]  # fmt: skip
+        await put_and_get(network, "Gamma")
+        assert (await network.plan()).steps == ()
+
+
+@pytest.mark.long
+async def test_a_bft_node_comes_and_goes_with_its_block_policy(tmp_path: Path) -> None:
+    await real("3.1")
+    ordering = [{"operator": name} for name in ("Alpha", "Beta", "Gamma", "Delta")]
+    names = ("Alpha", "Beta", "Gamma", "Delta")
+    base = small_topology(
+        consensus="bft",
+        organizations=[{"name": name} for name in names],
+        ordering_organizations=ordering,
+        channels=[{"name": WIDE, "members": names}],
+    )
+    five = base.model_copy(
+        update={
+            "organizations": with_organization(base, "Epsilon", []).organizations,
+            "ordering_organizations": (
+                *base.ordering_organizations,
+                OrderingOrganization(operator="Epsilon", domain="orderer.epsilon.small.example"),
+            ),
+        }
+    )
+    async with Network.up(base, "native", tmp_path / "network") as network:
+        await network.apply(five)
+        await put_and_get(network, "Alpha")
+        await network.apply(base)
+        await put_and_get(network, "Beta")
+        assert (await network.plan()).steps == ()
+
+
+async def test_channels_nodes_settings_and_chaincodes_change_together(tmp_path: Path) -> None:
+    """A new channel, a second peer, other batches, access rules and anchors, and a chaincode's next version in one go."""
+    await real("3.1")
+    topology = small_topology()
+    wanted = but(topology, "organizations", "Beta", peers=2)
+    wanted = but(
+        wanted, "channels", WIDE,
+        batch=Batch(max_message_count=7), acls={"qscc/GetBlockByNumber": "Admins"}, anchor_peers={"Gamma": ()},
+    )  # fmt: skip
+    wanted = but(wanted, "chaincodes", PROBE, version="2.0", channels=(WIDE, "second"))
+    wanted = wanted.model_copy(
+        update={"channels": (*wanted.channels, Channel(name="second", members=("Alpha", "Beta", "Gamma")))}
+    )
+    async with Network.up(topology, "native", tmp_path / "network") as network:
+        await network.apply(wanted)
+        await put_and_get(network, "Beta", "second")
+        await put_and_get(network, "Gamma")
+        assert (await network.plan()).steps == ()
+        async with network.connect("Alpha", "Admin") as gateway:
+            block = await gateway.network(WIDE).contract("cscc").evaluate("GetConfigBlock", WIDE)
+            bundle = ChannelBundle.from_block(parse_block(block))
+        assert bundle.batch.max_message_count == 7
+        assert bundle.policy_for_acl("qscc/GetBlockByNumber") == "/Channel/Application/Admins"
+    async with Network.up(directory=tmp_path / "network") as network:
+        await put_and_get(network, "Alpha")
+        assert (await network.plan()).steps == ()
+
+
+async def test_a_change_for_which_signatures_are_missing_names_who_is(tmp_path: Path) -> None:
+    """Two of three organisations keep their keys elsewhere: what concerns all of them is refused, and nothing is broken."""
+    await real("3.1")
+    topology = small_topology()
+    directory = tmp_path / "network"
+    async with Network.up(topology, "native", directory) as network:
+        for name in ("beta", "gamma"):
+            folder = directory / f"organizations/peerOrganizations/{name}.small.example"
+            (folder / "tlsca/priv_sk").unlink()
+        with pytest.raises(SignaturesMissing) as raised:
+            await network.apply(but(topology, "channels", WIDE, acls={"qscc/GetBlockByNumber": "Admins"}))
+        assert raised.value.policy == "/Channel/Application/Admins"
+        assert raised.value.missing in (("BetaMSP",), ("GammaMSP",))
+        assert "AlphaMSP" in raised.value.signed
+        await network.apply(topology)
+        assert (await network.plan()).steps == ()
+
+
+async def steps_until_killed(directory: Path, pid: int) -> int:
+    """Ask for the change and kill the network's process when the first step has ended; return how many steps ended."""
+    ended = 0
+
+    def note(step: str, done: int, total: int) -> None:
+        nonlocal ended
+        ended += 1
+        if ended == 1:
+            os.kill(pid, signal.SIGKILL)
+
+    try:
+        await ask(directory, ApplyRequest(), note)
+    except NotUp:
+        return ended
+    return 0 if ended == 0 else -ended
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(30, marks=pytest.mark.long)])
+def test_an_apply_that_is_killed_goes_on_where_it_stopped(rounds: int, tmp_path: Path) -> None:
+    """After each step the process is killed (SIGKILL); the next start and the next apply complete the change."""
+    fabric_programs("3.1")
+    topology = small_topology()
+    wanted = with_organization(topology, "Delta", [WIDE])
+    wanted = but(but(wanted, "channels", WIDE, batch=Batch(max_message_count=9)), "chaincodes", PROBE, version="2.0")
+    sovchain = Sovchain(tmp_path / "network")
+    files = {}
+    for name, content in (("old", topology), ("new", wanted)):
+        files[name] = tmp_path / f"{name}.yaml"
+        files[name].write_text(content.model_dump_json())
+    sovchain.ok("up", "--detach", "--runtime", "native", "--topology", files["old"])
+    try:
+        planned = sovchain.ok("plan", "--topology", files["new"])["steps"]
+        assert sovchain.run("plan", "--topology", files["new"], "--check").code == 5
+        # The first request carries the topology; it is killed at once, so that the rest starts from the note.
+        pid = sovchain.ok("status")["pid"]
+        left = [len(planned)]
+        first = asyncio.run(killed_with(sovchain.directory, pid, wanted))
+        assert first == 1
+        for _ in range(rounds):
+            sovchain.ok("up", "--detach")
+            left.append(len(sovchain.ok("plan")["steps"]))
+            if not left[-1]:
+                break
+            pid = sovchain.ok("status")["pid"]
+            if asyncio.run(steps_until_killed(sovchain.directory, pid)) <= 0:
+                break
+        if sovchain.run("status").code == 3:
+            sovchain.ok("up", "--detach")
+        sovchain.ok("apply")
+        assert sovchain.ok("plan")["steps"] == []
+        assert sovchain.ok("apply", "--topology", files["new"])["steps"] == []
+        done = sovchain.ok("submit", WIDE, "put", "key", "dmFsdWU=", "--chaincode", PROBE, "--as", "Delta")
+        assert done
+    finally:
+        sovchain.down()
+
+
+async def killed_with(directory: Path, pid: int, wanted: Topology) -> int:
+    ended = 0
+
+    def note(step: str, done: int, total: int) -> None:
+        nonlocal ended
+        ended += 1
+        if ended == 1:
+            os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(NotUp):
+        await ask(directory, ApplyRequest(topology=wanted), note)
+    return ended
+
+
+def test_the_commands_say_what_they_do_and_refuse_what_is_not_asked_for(tmp_path: Path) -> None:
+    fabric_programs("3.1")
+    topology = small_topology()
+    sovchain = Sovchain(tmp_path / "network")
+    file, saved = tmp_path / "small.yaml", tmp_path / "saved.yaml"
+    file.write_text(topology.model_dump_json())
+    sovchain.ok("up", "--detach", "--runtime", "native", "--topology", file)
+    try:
+        assert "nothing differs" in sovchain.run("plan").out
+        added = sovchain.ok(
+            "network", "add-org", "Delta", "--channel", WIDE, "--attribute", "role=clerk", "--save", saved
+        )
+        assert added["steps"][-1]["action"] == "record"
+        assert sovchain.ok("plan", "--topology", saved)["steps"] == []
+        refused = sovchain.run("apply", "--topology", file, "--json")
+        assert (refused.code, refused.json["error"]["what"]) == (2, "nothing was changed")
+        other = tmp_path / "other.yaml"
+        other.write_text(small_topology(name="other").model_dump_json())
+        named = sovchain.run("apply", "--topology", other, "--json")
+        assert named.code == 2
+        assert [entry["key"] for entry in named.json["error"]["refusals"]] == ["name"]
+        up = sovchain.run("up", "--topology", file)
+        assert up.code == 3
+        assert sovchain.ok("network", "remove-org", "Delta")["steps"]
+        assert sovchain.ok("plan", "--topology", file)["steps"] == []
+        sovchain.down()
+        changed = sovchain.run("up", "--topology", saved, "--json")
+        assert "sovchain apply" in changed.json["error"]["do"]
+    finally:
+        sovchain.down()
