@@ -56,6 +56,7 @@ def test_a_new_project_is_clean_for_the_lint_and_for_mypy(project: Path) -> None
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.timeout(300)
 def test_a_new_project_is_deployed_with_one_command(project: Path) -> None:
     try:
         sovchain("up", "--topology", "topology.yaml", "--detach", cwd=project)
