@@ -8,6 +8,7 @@ import sovchain.cli.lawstudy_commands  # noqa: F401  # adds its commands to `law
 from sovchain.cli.apply_commands import add_org, apply, plan, remove_org, upgrade
 from sovchain.cli.audit_commands import audit
 from sovchain.cli.bundle_commands import assemble, bundle, define
+from sovchain.cli.chaincode_commands import chaincode
 from sovchain.cli.demo import demo
 from sovchain.cli.identity_commands import export, identity
 from sovchain.cli.law_commands import law, registry
@@ -52,3 +53,4 @@ app.add_typer(law, name="law")
 app.add_typer(registry, name="registry")
 app.add_typer(audit, name="audit")
 app.add_typer(topology, name="topology")
+app.add_typer(chaincode, name="chaincode")
