@@ -6,6 +6,7 @@ import typer
 
 from sovchain.cli.audit_commands import audit
 from sovchain.cli.bundle_commands import assemble, bundle, define
+from sovchain.cli.client_commands import client
 from sovchain.cli.demo import demo
 from sovchain.cli.identity_commands import export, identity
 from sovchain.cli.law_commands import law, registry
@@ -47,3 +48,4 @@ app.add_typer(law, name="law")
 app.add_typer(registry, name="registry")
 app.add_typer(audit, name="audit")
 app.add_typer(topology, name="topology")
+app.add_typer(client, name="client")
