@@ -9,6 +9,7 @@ from sovchain.cli.apply_commands import add_org, apply, plan, remove_org, upgrad
 from sovchain.cli.audit_commands import audit
 from sovchain.cli.bundle_commands import assemble, bundle, define
 from sovchain.cli.chaincode_commands import chaincode
+from sovchain.cli.client_commands import client
 from sovchain.cli.demo import demo
 from sovchain.cli.identity_commands import export, identity
 from sovchain.cli.law_commands import law, registry
@@ -54,3 +55,4 @@ app.add_typer(registry, name="registry")
 app.add_typer(audit, name="audit")
 app.add_typer(topology, name="topology")
 app.add_typer(chaincode, name="chaincode")
+app.add_typer(client, name="client")
