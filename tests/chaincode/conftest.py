@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,8 @@ from sovchain.chaincode import Chaincode
 from sovchain.chaincode.connect import PeerConnection
 from sovchain.chaincode.server import ChaincodeService
 from sovchain.network.runtimes.chaincodes import ChaincodeTls
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 DIRECTIONS = ["the peer dials", "the chaincode dials"]
 

@@ -129,11 +129,12 @@ class Stream:
     async def _run(self, key: tuple[str, str], message: shim.ChaincodeMessage) -> None:
         proposal = proposal_pb2.Proposal.FromString(message.proposal.proposal_bytes)
         payload = proposal_pb2.ChaincodeProposalPayload.FromString(proposal.payload)
-        args = list(chaincode_pb2.ChaincodeInput.FromString(message.payload).args)
+        args = list(chaincode_pb2.ChaincodeInput.FromString(message.payload).args) or [b""]
         stub = Stub(self, *key, args[1:], dict(payload.TransientMap))
         self._stubs[key] = stub
         try:
-            answer = await self._functions[args[0].decode()](stub)
+            function = self._functions.get(args[0].decode())
+            answer = Answer(status=500, message="no such function") if function is None else await function(stub)
         except Refused as error:
             answer = Answer(status=500, message=str(error))
         if answer is not None:
@@ -152,6 +153,14 @@ class RawChaincode:
         self._server: grpc.aio.Server | None = None
 
     async def start(self, credentials: grpc.ServerCredentials) -> str:
+        """Listen with TLS; return the address."""
+        return await self._start(credentials)
+
+    async def start_plain(self) -> str:
+        """Listen without TLS; return the address."""
+        return await self._start(None)
+
+    async def _start(self, credentials: grpc.ServerCredentials | None) -> str:
         async def connect(requests: AsyncIterator[bytes], context: Any) -> None:
             stream = Stream(self.package_id, self.functions)
             self.streams.append(stream)
@@ -162,7 +171,12 @@ class RawChaincode:
             "protos.Chaincode", {"Connect": grpc.stream_stream_rpc_method_handler(connect)}
         )
         server.add_generic_rpc_handlers((handler,))
-        self.address = f"localhost:{server.add_secure_port('localhost:0', credentials)}"
+        port = (
+            server.add_secure_port("localhost:0", credentials)
+            if credentials is not None
+            else server.add_insecure_port("localhost:0")
+        )
+        self.address = f"localhost:{port}"
         await server.start()
         self._server = server
         return self.address

@@ -16,6 +16,7 @@ from sovchain.ledger import channel as channel_module
 from sovchain.ledger.channel import LEDGER_FILE, Channel
 from sovchain.ledger.database import set_failpoint
 from sovchain.ledger.errors import (
+    BlockRefused,
     ChannelClosed,
     ChannelExists,
     ChannelMissing,
@@ -512,3 +513,34 @@ async def test_event_loop_stays_live_while_the_disk_is_slow(
         longest = max(longest, time.perf_counter() - started)
     assert longest < 0.2
     assert channel_module is not None
+
+
+async def test_blocks_that_were_ordered_elsewhere_are_judged_and_committed(
+    world: World, channel: Channel, tmp_path: Path
+) -> None:
+    """A channel follows another one's blocks to the same commit hashes, and takes none that is not its next."""
+    for number in range(3):
+        await world.submit(channel, put(f"k{number}", b"v"))
+    genesis = channel.block(0)
+    assert genesis is not None
+    follower = await Channel.create(
+        tmp_path / "follower", genesis, peer_msp_ids=world.msp_ids, orderer=world.signing_node
+    )
+    try:
+        with pytest.raises(BlockRefused, match="the next block is 1"):
+            await follower.append(parsed(channel, 2).SerializeToString())
+        for number in range(1, channel.height):
+            for spoil, why in (
+                (lambda block: block.data.data.append(b"more"), "does not have the hash"),
+                (lambda block: block.metadata.metadata.__setitem__(common_pb2.SIGNATURES, b""), "not signed"),
+                (lambda block: setattr(block.header, "previous_hash", b"other"), "does not continue"),
+            ):
+                spoilt = parsed(channel, number)
+                spoil(spoilt)
+                with pytest.raises(BlockRefused, match=why):
+                    await follower.append(spoilt.SerializeToString())
+            assert await follower.append(parsed(channel, number).SerializeToString()) == number + 1
+            assert follower.block(number) == channel.block(number)
+        assert await value(follower, "k2") == b"v"
+    finally:
+        await follower.close()

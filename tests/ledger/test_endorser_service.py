@@ -108,7 +108,7 @@ async def test_creators_that_are_not_valid_members(net: Services) -> None:
     gone: Signer = net.gone  # type: ignore[attr-defined]  # set by the fixture
     for creator, text in (
         (stranger, f"{DENIED}unknown, creator is malformed"),
-        (impostor, f"{DENIED}[Org1MSP]"),
+        (impostor, f"{DENIED}unknown, creator is malformed"),
         (gone, f"{DENIED}[Org1MSP]"),
         (old, "proposal client identity expired"),
     ):

@@ -145,7 +145,7 @@ DENIED = f"error validating proposal: access denied: channel [{CHANNEL}] creator
 FAULTS = [
     (forged, f"{DENIED}[Org1MSP]"),
     (foreign, f"{DENIED}unknown, creator is malformed"),
-    (impostor, f"{DENIED}[Org1MSP]"),
+    (impostor, f"{DENIED}unknown, creator is malformed"),
     (renamed, "error validating proposal: incorrectly computed txid '" + "f" * 64 + "' -- expected '"),
 ]
 

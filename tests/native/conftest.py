@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from commandline import Sovchain
 from fabricprograms import VERSIONS, fabric_programs, topology_file
+from leftovers import left_over, ports_in_use
 
 from sovchain.network.runtimes.programs import Programs
 
@@ -31,16 +31,4 @@ def native(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Iter
     finally:
         sovchain.down()
         assert left_over(sovchain.directory) == []
-
-
-def left_over(directory: Path) -> list[str]:
-    """Command lines of processes that still use a network's directory."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            environment, command = (path / "environ").read_bytes(), (path / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if f"={directory}/".encode() in environment:
-            found.append(command.replace(b"\0", b" ").decode(errors="replace"))
-    return found
+        assert ports_in_use(sovchain.directory) == []

@@ -17,10 +17,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
+from fabricprograms import VERSIONS, fabric_programs
 
 from sovchain.network import InstanceDamaged, UnknownName, default_topology
 from sovchain.network.certificates import ATTRIBUTES_OID, names_of
-from sovchain.network.material import LEAF_DAYS, RENEW_WITHIN, Material, create_organization
+from sovchain.network.errors import AuthorityExpired
+from sovchain.network.material import AUTHORITY_DAYS, LEAF_DAYS, RENEW_WITHIN, Material, create_organization
+from sovchain.network.material_layout import holders
 from sovchain.network.topology import Topology
 from sovchain.protocol.crypto import load_private_key, sign, verify
 from sovchain.protocol.errors import InvalidIdentity
@@ -29,6 +32,7 @@ from sovchain.protocol.msp import Msp
 
 TOPOLOGY = default_topology()
 NOW = datetime.now(UTC)
+HOLDERS = sum(len(holders(part)) for part in TOPOLOGY.everyone)
 HALF_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551 // 2
 
 
@@ -213,7 +217,7 @@ def test_openssl_verifies_every_chain(material: Material) -> None:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stdout + done.stderr
             checked += done.stdout.count(": OK")
-    assert checked == 2 * (5 * 3 + 3 * 2)
+    assert checked == 2 * HOLDERS
 
 
 def test_the_whole_tree_is_made_in_a_moment(tmp_path: Path) -> None:
@@ -254,7 +258,7 @@ def test_certificates_that_end_soon_are_renewed_with_their_keys(tmp_path: Path) 
     before, node = finance.user("User1"), finance.node()
     later = NOW + timedelta(days=LEAF_DAYS) - RENEW_WITHIN + timedelta(days=1)
     renewed = Material(TOPOLOGY, material.root).renew(later)
-    assert len(renewed) == 5 * 3 + 3 * 2
+    assert len(renewed) == HOLDERS
     after, node_after = finance.user("User1"), finance.node()
     assert after.private_key_pem == before.private_key_pem
     assert after.certificate_pem != before.certificate_pem
@@ -344,3 +348,67 @@ def test_a_key_of_another_authority_is_found_before_anything_is_signed(tmp_path:
     with pytest.raises(InstanceDamaged, match="not the key of") as caught:
         finance.renew(NOW, only=["User1"])
     assert caught.value.path == finance.folder / "ca/priv_sk"
+
+
+def test_nothing_is_certified_by_a_root_that_has_ended(tmp_path: Path) -> None:
+    material = Material.create(TOPOLOGY, tmp_path / "network/organizations", NOW)
+    later = NOW + timedelta(days=AUTHORITY_DAYS + 1)
+    with pytest.raises(AuthorityExpired, match="its root for identities ended at") as caught:
+        material.organization("Finance").renew(later)
+    assert caught.value.organization == "Finance"
+    before = {path: path.read_bytes() for path in material.root.rglob("*") if path.is_file()}
+    with pytest.raises(AuthorityExpired):
+        material.renew(later)
+    assert {path: path.read_bytes() for path in material.root.rglob("*") if path.is_file()} == before
+
+
+CRYPTO_CONFIG = """
+OrdererOrgs:
+  - {Name: Orderer, Domain: orderer.finance.guiyang.example, EnableNodeOUs: true, Specs: [{Hostname: orderer}]}
+PeerOrgs:
+  - {Name: Finance, Domain: finance.guiyang.example, EnableNodeOUs: true, Template: {Count: 1}, Users: {Count: 1}}
+"""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_cryptogen_makes_the_same_folders_and_profiles(version: str, material: Material, tmp_path: Path) -> None:
+    """The genuine program, asked for the same organisation: same names, same extensions, criticality and usages."""
+    program = fabric_programs(version).folder / "cryptogen"
+    if not program.exists():
+        pytest.skip("missing program: cryptogen: it comes with the release of hyperledger/fabric")
+    (tmp_path / "crypto-config.yaml").write_text(CRYPTO_CONFIG)
+    command = [program, "generate", "--config", tmp_path / "crypto-config.yaml", "--output", tmp_path / "theirs"]
+    subprocess.run(command, check=True, capture_output=True)
+    theirs = tmp_path / "theirs/peerOrganizations/finance.guiyang.example"
+    ours = material.organization("Finance").folder
+
+    def names(root: Path) -> set[str]:
+        return {str(path.relative_to(root)) for path in root.rglob("*")}
+
+    # Theirs puts the administrator's certificate in no admincerts with NodeOUs either.
+    assert names(ours) == names(theirs)
+
+    def profile(path: Path) -> object:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+        extended = [e.value for e in certificate.extensions if isinstance(e.value, x509.ExtendedKeyUsage)]
+        names = [e.value.get_values_for_type(x509.DNSName) for e in certificate.extensions
+                 if isinstance(e.value, x509.SubjectAlternativeName)]  # fmt: skip
+        units = [a.value for a in certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)]
+        return (
+            {(e.oid.dotted_string, e.critical) for e in certificate.extensions if e.oid != ATTRIBUTES_OID},
+            (usage.digital_signature, usage.key_encipherment, usage.key_cert_sign, usage.crl_sign),
+            {oid.dotted_string for found in extended for oid in found},
+            units,
+            {name for found in names for name in found if name.endswith("example")},
+        )
+
+    compared = 0
+    for path in theirs.rglob("*"):
+        if path.suffix in (".pem", ".crt"):
+            own = ours / path.relative_to(theirs)
+            if path.name == "client.crt":
+                continue  # theirs names the user as a host, with which it would pass for a server
+            assert profile(own) == profile(path), path
+            compared += 1
+    assert compared > 15

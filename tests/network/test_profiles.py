@@ -14,6 +14,7 @@ from sovchain.network import default_topology
 from sovchain.network.material import Material
 from sovchain.network.ports import allocate, service_names
 from sovchain.network.profiles import profile_path, write_profiles
+from sovchain.network.runtimes import Site
 from sovchain.network.topology import Topology
 
 TOPOLOGY = default_topology()
@@ -29,7 +30,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
 @pytest.fixture(scope="module")
 def folder(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("connections")
-    write_profiles(TOPOLOGY, material, PORTS, folder)
+    write_profiles(Site(folder, TOPOLOGY, PORTS, {}), material, folder)
     return folder
 
 
@@ -66,7 +67,7 @@ def test_profiles_that_are_right_are_left_alone_and_others_are_written_anew(fold
     before = finance.stat().st_mtime_ns
     content = government.read_bytes()
     government.write_bytes(b"{}")
-    write_profiles(TOPOLOGY, material, PORTS, folder)
+    write_profiles(Site(folder, TOPOLOGY, PORTS, {}), material, folder)
     assert finance.stat().st_mtime_ns == before
     assert government.read_bytes() == content
 
@@ -78,7 +79,7 @@ def test_all_nodes_of_the_organisations_are_in_a_profile(tmp_path: Path) -> None
     topology = Topology.model_validate(document)
     several = Material.create(topology, tmp_path / "organizations", datetime.now(UTC))
     ports = allocate(service_names(topology), 20000, {})
-    write_profiles(topology, several, ports, tmp_path / "connections")
+    write_profiles(Site(tmp_path, topology, ports, {}), several, tmp_path / "connections")
     path = profile_path(tmp_path / "connections", "Finance")
     profile = json.loads(path.read_text())
     hosts = ["peer0.finance.guiyang.example", "peer1.finance.guiyang.example"]

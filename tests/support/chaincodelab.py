@@ -26,7 +26,7 @@ from fabric_protos.peer import collection_pb2, proposal_response_pb2
 from sovchain.network import Network, Topology
 from sovchain.network.checks import check
 from sovchain.network.lifecycle import Administration, deploy
-from sovchain.network.nodes import NodeAddress, OrderingNodes, SignedInvocation
+from sovchain.network.nodes import NodeAddress, OrderingNodes, Peer, SignedInvocation
 from sovchain.network.runtimes.access import administered_peer, node_address
 from sovchain.network.runtimes.chaincodes import ChaincodeTls
 from sovchain.protocol import policydsl
@@ -174,7 +174,7 @@ class Lab:
             for organization in running.site.topology.organizations
         )
         self.administrator = self.peer.administrator
-        self.raw_endorser = self.peer._channel.unary_unary("/protos.Endorser/ProcessProposal")
+        self.raw_endorser = _endorser(self.peer)
         """Takes and gives bytes: a marshalled `SignedProposal` and `ProposalResponse`."""
 
     @classmethod
@@ -272,10 +272,11 @@ class Lab:
         return self.administrator.proposal(Invocation(channel, chaincode, encoded, transient or {}))
 
     async def endorse(
-        self, proposal: SignedInvocation, timeout_s: float = 60.0
+        self, proposal: SignedInvocation, timeout_s: float = 60.0, peer: Peer | None = None
     ) -> proposal_response_pb2.ProposalResponse:
         """What the peer answers to a proposal, refusals included. Raises grpc.aio.AioRpcError."""
-        answer = await self.raw_endorser(proposal.signed.SerializeToString(), timeout=timeout_s)
+        endorser = self.raw_endorser if peer is None else _endorser(peer)
+        answer = await endorser(proposal.signed.SerializeToString(), timeout=timeout_s)
         return proposal_response_pb2.ProposalResponse.FromString(answer)
 
     async def commit(
@@ -305,6 +306,10 @@ class Lab:
             raise RuntimeError(answer.response.message)
         await self.commit(proposal, answer, options.get("channel", CHANNEL))
         return answer.response.payload
+
+
+def _endorser(peer: Peer) -> Any:
+    return peer._channel.unary_unary("/protos.Endorser/ProcessProposal")
 
 
 def _collections() -> collection_pb2.CollectionConfigPackage:

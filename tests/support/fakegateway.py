@@ -136,6 +136,10 @@ class Stream:
     hold: bool = False
     more: asyncio.Queue[Any] | None = None
 
+    def from_request(self, request: bytes) -> tuple[bytes, ...]:
+        """The messages for a request."""
+        return self.messages
+
 
 def prepared(request: bytes, signer: Signer, *, result: bytes = b"done", proposal: bytes | None = None) -> bytes:
     """What an honest gateway answers to Endorse; `proposal` puts another proposal in the place of the one sent."""
@@ -209,6 +213,7 @@ class FakeGateway:
         self.running: dict[str, int] = defaultdict(int)
         self.most_running = 0
         self.height = 1000
+        self.healthy_hook: Callable[[str, bytes], Any] | None = None
         self._scripts: dict[str, deque[Any]] = defaultdict(deque)
         self._server: Any = None
         self._changed = asyncio.Condition()
@@ -292,6 +297,8 @@ class FakeGateway:
         try:
             script = self._scripts[method]
             answer = script.popleft() if script else None
+            if answer is None and self.healthy_hook is not None:
+                answer = self.healthy_hook(method, request)
             if isinstance(answer, bytes):
                 return answer
             if answer is not None:
@@ -319,7 +326,7 @@ class FakeGateway:
         try:
             script = self._scripts[method]
             stream: Stream = script.popleft() if script else Stream(hold=True)
-            for message in stream.messages:
+            for message in stream.from_request(request):
                 yield message
             while stream.more is not None and (message := await stream.more.get()) is not None:
                 yield message

@@ -28,6 +28,7 @@ from sovchain.chaincode.errors import (
     StreamError,
     StubUseError,
 )
+from sovchain.chaincode.machine import Given, Guard, StateMachine, To, guard
 from sovchain.chaincode.operation import EncodedCall, Operation, Query, Transaction, Transient, query, transaction
 from sovchain.chaincode.recordtypes import record
 from sovchain.chaincode.stub import Items, KeyModification, KeyValue, Page, Response, Stub
@@ -45,6 +46,8 @@ __all__ = [
     "DefinitionError",
     "DeterminismError",
     "EncodedCall",
+    "Given",
+    "Guard",
     "Items",
     "KeyModification",
     "KeyValue",
@@ -58,12 +61,15 @@ __all__ = [
     "Response",
     "ResultError",
     "ServiceError",
+    "StateMachine",
     "StreamError",
     "Stub",
     "StubUseError",
+    "To",
     "Transaction",
     "Transient",
     "attribute",
+    "guard",
     "holder",
     "msp",
     "query",

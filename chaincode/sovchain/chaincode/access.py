@@ -69,7 +69,9 @@ class Requirement(ABC):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class _Msp(Requirement):
+class Msp(Requirement):
+    """What `msp` makes."""
+
     names: tuple[str, ...]
 
     def met_by(self, identity: ClientIdentity, record: object = None) -> bool:
@@ -80,7 +82,9 @@ class _Msp(Requirement):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class _Attribute(Requirement):
+class Attribute(Requirement):
+    """What `attribute` and `role` make."""
+
     name: str
     values: tuple[str, ...]
 
@@ -95,7 +99,9 @@ class _Attribute(Requirement):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class _Unit(Requirement):
+class Unit(Requirement):
+    """What `unit` makes."""
+
     names: tuple[str, ...]
 
     def met_by(self, identity: ClientIdentity, record: object = None) -> bool:
@@ -106,7 +112,9 @@ class _Unit(Requirement):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class _Holder(Requirement):
+class Holder(Requirement):
+    """What `holder` makes."""
+
     field: str
 
     def met_by(self, identity: ClientIdentity, record: object = None) -> bool:
@@ -161,28 +169,28 @@ class _Not(Requirement):
 
 def msp(*names: str) -> Requirement:
     """The caller's MSP is one of these."""
-    return _Msp(_words("msp", names))
+    return Msp(_words("msp", names))
 
 
 def role(*names: str) -> Requirement:
     """The attribute `role` of the caller's certificate is one of these."""
-    return _Attribute(ROLE_ATTRIBUTE, _words("role", names))
+    return Attribute(ROLE_ATTRIBUTE, _words("role", names))
 
 
 def attribute(name: str, *values: str) -> Requirement:
     """The caller's certificate has this attribute, with one of these values if any are given."""
     _words("attribute", (name,))
-    return _Attribute(name, _words("attribute", values) if values else ())
+    return Attribute(name, _words("attribute", values) if values else ())
 
 
 def unit(*names: str) -> Requirement:
     """The subject of the caller's certificate has one of these organisational units, such as `admin` or `client`."""
-    return _Unit(_words("unit", names))
+    return Unit(_words("unit", names))
 
 
 def holder(field: str) -> Requirement:
     """The caller's MSP is the one in this field of the record: for the tables of state machines."""
-    return _Holder(_words("holder", (field,))[0])
+    return Holder(_words("holder", (field,))[0])
 
 
 def _words(what: str, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sovchain.chaincode.context import Context
 from sovchain.chaincode.contract import Contract
+from sovchain.chaincode.determinism.guard import MODES, guard_modules, watching
 from sovchain.chaincode.errors import (
     E_FUNCTION,
     E_INTERNAL,
@@ -31,6 +32,7 @@ from sovchain.chaincode.workers import Workers
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from sovchain.chaincode.determinism.guard import DeterminismMode
     from sovchain.chaincode.operation import Operation
     from sovchain.chaincode.stub import Stub
 
@@ -52,9 +54,11 @@ class Chaincode:
         name: name for logs and metadata; the names of the contracts joined by `+` if not given.
         version: version for metadata.
         default: name of the contract that a call without a contract's name goes to; the first if not given.
+        determinism: what happens when a contract uses a clock, randomness, the environment, files, the network, threads or
+            hash values while a transaction runs: "refuse" with E_DETERMINISM, "warn" in the log, or "off".
 
     Raises:
-        DefinitionError: no contract, two of one name, or no contract of the default's name.
+        DefinitionError: no contract, two of one name, no contract of the default's name, or another mode.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Chaincode:
         *,
         version: str = "",
         default: str | None = None,
+        determinism: DeterminismMode = "off",
     ) -> None:
         if not contracts:
             raise DefinitionError("a chaincode has at least one contract")
@@ -81,6 +86,11 @@ class Chaincode:
         self.default = default or contracts[0].name
         if self.default not in self.contracts:
             raise DefinitionError(f"the chaincode has no contract {self.default} to be its default")
+        if determinism not in MODES:
+            raise DefinitionError(f"determinism is one of {', '.join(MODES)}")
+        self.determinism = determinism
+        if determinism != "off":
+            guard_modules(type(contract).__module__ for contract in contracts)
         self._operations = MappingProxyType(operations)
         self._workers = Workers(f"contract {self.name}")
         self._with_transient = frozenset(
@@ -109,9 +119,10 @@ class Chaincode:
             operation = self._operations.get(f"{contract.name}:{function}")
             if operation is None or operation.name in self._with_transient:
                 _check_transient(stub)
-            if operation is None:
-                return Response(STATUS_OK, payload=await self._run_unknown(stub, contract, function))
-            return Response(STATUS_OK, payload=await self._run(stub, operation))
+            if self.determinism == "off":
+                return await self._answer(stub, contract, function, operation)
+            with watching(self.determinism, stub.transaction_id):
+                return await self._answer(stub, contract, function, operation)
         except ContractError as error:
             return self._refused(stub, operation, error)
         except asyncio.CancelledError as error:
@@ -133,6 +144,13 @@ class Chaincode:
         if found is None:
             raise ContractError(E_FUNCTION, f"the chaincode has no such contract; it has {', '.join(self.contracts)}")
         return found, function
+
+    async def _answer(
+        self, stub: Stub, contract: Contract, function: str, operation: Operation[..., Any] | None
+    ) -> Response:
+        if operation is None:
+            return Response(STATUS_OK, payload=await self._run_unknown(stub, contract, function))
+        return Response(STATUS_OK, payload=await self._run(stub, operation))
 
     async def _run_unknown(self, stub: Stub, contract: Contract, function: str) -> bytes:
         result = await contract.unknown(Context(stub), function, stub.args[1:])

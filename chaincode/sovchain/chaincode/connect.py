@@ -23,6 +23,8 @@ REGISTER: Final = "/protos.ChaincodeSupport/Register"
 FIRST_PAUSE_S: Final = 0.1
 LAST_PAUSE_S: Final = 2.0
 _ATTEMPT_S: Final = 3.0
+_CLOSE_S: Final = 0.5
+"""A peer that is gone answers no farewell, and the next attempt should not wait for one."""
 
 log = Log("sovchain.chaincode.connect")
 
@@ -159,7 +161,7 @@ class PeerConnection:
                 stream.finish()
         finally:
             self._handler = None
-            await made.close()
+            await made.close(_CLOSE_S)
 
 
 class _NotReachedError(StreamError):

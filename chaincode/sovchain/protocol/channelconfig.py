@@ -96,11 +96,13 @@ class ChannelBundle:
         application, orderer = root.groups["Application"], root.groups["Orderer"]
         self.application_msp_ids = _msp_ids(application)
         self.orderer_msp_ids = _msp_ids(orderer)
+        channel_capabilities = _value(root, "Capabilities", configuration_pb2.Capabilities).capabilities
+        ed25519 = any(name.startswith("V3") for name in channel_capabilities)
         msps: dict[str, Msp] = {}
         for group in (orderer, application):
             for name in sorted(group.groups):
                 fabric = organization_msp(group.groups[name], name)
-                msps[fabric.name] = Msp.from_config(fabric)
+                msps[fabric.name] = Msp.from_config(fabric, ed25519=ed25519)
         self.msps = MspManager(msps.values())
         self.policies = PolicyManager(self._policies(root, "/Channel"))
         size = _value(orderer, "BatchSize", orderer_configuration_pb2.BatchSize)

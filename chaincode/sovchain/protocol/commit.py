@@ -17,7 +17,7 @@ from fabric_protos.peer import transaction_pb2
 from sovchain.protocol.commithash import next_commit_hash
 from sovchain.protocol.mvcc import MvccValidator
 from sovchain.protocol.rwset import Version
-from sovchain.protocol.transactions import ParsedTransaction
+from sovchain.protocol.transactions import ParsedTransaction, indexed_transaction_id
 from sovchain.protocol.validation import validate_transactions
 from sovchain.protocol.worldstate import HashedWrite, PublicWrite, StateReader, UpdateBatch
 
@@ -37,7 +37,8 @@ class BlockCommit:
         number: The block's number.
         codes: One TxValidationCode per transaction.
         transactions: One per transaction; None where it is not well formed.
-        transaction_ids: As written in the headers, "" where there is none; also of transactions that are None above.
+        transaction_ids: As a block's index has them, also of transactions that are None above
+            (`transactions.indexed_transaction_id`).
         updates: What the valid transactions change.
         commit_hash: The new link of the commit hash chain; empty where Fabric computes none (block 0, or a chain
             that began without).
@@ -81,7 +82,7 @@ def validate_block(
     judgements = validate_transactions(
         block.data.data, bundle, reader, transaction_exists=transaction_exists, is_genesis=number == 0
     )
-    transaction_ids = ["" if entry.header is None else entry.header.transaction_id for entry in judgements]
+    transaction_ids = [indexed_transaction_id(envelope) for envelope in block.data.data]
     mvcc = MvccValidator(reader, number, transaction_ids)
     next_bundle: ChannelBundle | None = None
     for position, judgement in enumerate(judgements):

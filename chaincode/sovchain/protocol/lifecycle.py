@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_ENDORSEMENT_POLICY",
+    "LEGACY_NAMESPACE",
     "LIFECYCLE_ENDORSEMENT_POLICY",
     "LIFECYCLE_NAMESPACE",
+    "NAMESPACES",
     "Approval",
     "ChaincodeDefinition",
     "GetState",
@@ -61,13 +63,16 @@ __all__ = [
 ]
 
 LIFECYCLE_NAMESPACE = "_lifecycle"
+LEGACY_NAMESPACE = "lscc"
+"""Where definitions of Fabric 1.4 are kept; a peer looks there for what `_lifecycle` has not."""
+NAMESPACES = "namespaces"
+"""What the keys of definitions begin with."""
 DEFAULT_ENDORSEMENT_POLICY = "/Channel/Application/Endorsement"
 LIFECYCLE_ENDORSEMENT_POLICY = "/Channel/Application/LifecycleEndorsement"
 
 GetState: TypeAlias = Callable[[str], "bytes | None"]
 """Reads the value of a key (or its hash, where said so); None if there is none."""
 
-_NAMESPACES = "namespaces"
 _SOURCES = "chaincode-sources"
 _DEFINITION = "ChaincodeDefinition"
 _PARAMETERS = "ChaincodeParameters"
@@ -212,7 +217,7 @@ def definition_writes(definition: ChaincodeDefinition) -> dict[str, bytes]:
 
     Call :func:`with_defaults` first, as Fabric does.
     """
-    return _structure_writes(_NAMESPACES, definition.name, _DEFINITION, _definition_fields(definition))
+    return _structure_writes(NAMESPACES, definition.name, _DEFINITION, _definition_fields(definition))
 
 
 def definition_changes(get: GetState, definition: ChaincodeDefinition) -> dict[str, bytes | None]:
@@ -220,12 +225,12 @@ def definition_changes(get: GetState, definition: ChaincodeDefinition) -> dict[s
 
     Raises MalformedError if the stored metadata is damaged.
     """
-    return _structure_changes(get, _NAMESPACES, definition.name, _DEFINITION, _definition_fields(definition))
+    return _structure_changes(get, NAMESPACES, definition.name, _DEFINITION, _definition_fields(definition))
 
 
 def read_definition(get: GetState, name: str) -> ChaincodeDefinition | None:
     """Read a committed definition back. None if there is none; raises MalformedError if it is damaged."""
-    metadata = _read_metadata(get, _NAMESPACES, name)
+    metadata = _read_metadata(get, NAMESPACES, name)
     if metadata is None:
         return None
     if metadata.datatype != _DEFINITION:
@@ -235,7 +240,7 @@ def read_definition(get: GetState, name: str) -> ChaincodeDefinition | None:
 
 def read_sequence(get: GetState, name: str) -> int:
     """Return the committed sequence; 0 if there is no definition. Raises MalformedError."""
-    key = field_key(_NAMESPACES, name, "Sequence")
+    key = field_key(NAMESPACES, name, "Sequence")
     data = _read_field(get, key)
     if data.WhichOneof("Type") not in ("Int64", None):
         raise MalformedError(f"expected key {key} to encode a value of type Int64")
@@ -273,7 +278,7 @@ def _read_parameters(get: GetState, name: str, stored_name: str, sequence: int) 
         ("Collections", collections),
     )
     for field_name, message in parts:
-        key = field_key(_NAMESPACES, stored_name, field_name)
+        key = field_key(NAMESPACES, stored_name, field_name)
         data = _read_field(get, key)
         if data.WhichOneof("Type") not in ("Bytes", None):
             raise MalformedError(f"expected key {key} to encode a value of type []byte")
@@ -352,7 +357,7 @@ def approval_writes(definition: ChaincodeDefinition, package_id: str) -> dict[st
         package_id: Of the package that the organisation's peers run; "" if they do not run it.
     """
     name = _private_name(definition)
-    writes = _structure_writes(_NAMESPACES, name, _PARAMETERS, _parameter_fields(definition))
+    writes = _structure_writes(NAMESPACES, name, _PARAMETERS, _parameter_fields(definition))
     writes.update(_structure_writes(_SOURCES, name, _LOCAL_PACKAGE, _package_fields(package_id)))
     return writes
 
@@ -362,7 +367,7 @@ def approval_changes(
 ) -> dict[str, bytes | None]:
     """Return only the keys of an approval that differ from what is stored (None: delete). Raises MalformedError."""
     name = _private_name(definition)
-    changes = _structure_changes(get_private, _NAMESPACES, name, _PARAMETERS, _parameter_fields(definition))
+    changes = _structure_changes(get_private, NAMESPACES, name, _PARAMETERS, _parameter_fields(definition))
     changes.update(_structure_changes(get_private, _SOURCES, name, _LOCAL_PACKAGE, _package_fields(package_id)))
     return changes
 
@@ -370,7 +375,7 @@ def approval_changes(
 def read_approval(get_private: GetState, name: str, sequence: int) -> Approval | None:
     """Read an approval back. None if there is none; raises MalformedError if it is damaged."""
     stored_name = f"{name}#{sequence}"
-    metadata = _read_metadata(get_private, _NAMESPACES, stored_name)
+    metadata = _read_metadata(get_private, NAMESPACES, stored_name)
     if metadata is None:
         return None
     if metadata.datatype != _PARAMETERS:
@@ -400,12 +405,12 @@ def approval_mismatches(get_private_hash: GetState, definition: ChaincodeDefinit
     """
     name = _private_name(definition)
     fields = _parameter_fields(definition)
-    writes = _structure_writes(_NAMESPACES, name, _PARAMETERS, fields)
+    writes = _structure_writes(NAMESPACES, name, _PARAMETERS, fields)
     hashes = {key: get_private_hash(key) for key in writes}
-    key = metadata_key(_NAMESPACES, name)
+    key = metadata_key(NAMESPACES, name)
     if hashes[key] != sha256(writes[key]).digest():
         return [_PARAMETERS]
-    keys = {field_name: field_key(_NAMESPACES, name, field_name) for field_name in fields}
+    keys = {field_name: field_key(NAMESPACES, name, field_name) for field_name in fields}
     return [name for name, key in keys.items() if hashes[key] != sha256(writes[key]).digest()]
 
 

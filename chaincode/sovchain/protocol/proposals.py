@@ -208,8 +208,10 @@ def parse_signed_proposal(signed: proposal_pb2.SignedProposal) -> ParsedProposal
     if not signed.signature:
         raise ProposalError("empty signature bytes")
     try:
-        timestamp = timestamp_to_datetime(channel_header.timestamp)
-    except MalformedError as fault:
+        # Fabric does not mind nanoseconds outside a second.
+        carried, nanos = divmod(channel_header.timestamp.nanos, 1_000_000_000)
+        timestamp = timestamp_to_datetime(Timestamp(seconds=channel_header.timestamp.seconds + carried, nanos=nanos))
+    except (MalformedError, ValueError) as fault:
         raise ProposalError(str(fault)) from fault
     return ParsedProposal(
         proposal_bytes=signed.proposal_bytes,

@@ -32,6 +32,7 @@ __all__ = [
     "TransactionError",
     "assemble_envelope",
     "check_header",
+    "indexed_transaction_id",
     "parse_body",
     "parse_envelope_header",
     "parse_transaction",
@@ -217,6 +218,24 @@ def parse_envelope_header(envelope_bytes: bytes) -> EnvelopeHeader:
         data=payload.data,
         signature=envelope.signature,
     )
+
+
+def indexed_transaction_id(envelope_bytes: bytes) -> str:
+    """Return the id under which a block's index has a transaction, well formed or not; "" if it has none.
+
+    Where the header carries no id, it is computed (protoutil/txutils.go GetOrComputeTxIDFromEnvelope).
+    """
+    try:
+        payload = common_pb2.Payload.FromString(common_pb2.Envelope.FromString(envelope_bytes).payload)
+        if not payload.HasField("header"):
+            return ""
+        written = common_pb2.ChannelHeader.FromString(payload.header.channel_header).tx_id
+        if written:
+            return written
+        signature_header = common_pb2.SignatureHeader.FromString(payload.header.signature_header)
+    except DecodeError:
+        return ""
+    return transaction_id(signature_header.nonce, signature_header.creator)
 
 
 def check_header(header: EnvelopeHeader, *, is_genesis: bool = False) -> None:

@@ -48,18 +48,18 @@ class HsmKey:
         # One thread for the one session: PKCS#11 signs one thing at a time in each.
         executor = ThreadPoolExecutor(1, thread_name_prefix="hsm")
         loop = asyncio.get_running_loop()
-        key: HsmKey | None = None
         try:
             key = await loop.run_in_executor(
                 executor, lambda: _opened(cls, executor, str(library), token_label, pin, key_label, key_id)
             )
-            yield key
-        finally:
-            if key is not None:
+            try:
+                yield key
+            finally:
                 await loop.run_in_executor(executor, key._session.close)
+        finally:
             executor.shutdown(wait=False)
 
-    def __init__(self, executor: ThreadPoolExecutor, session: pkcs11.Session, key: pkcs11.PrivateKey) -> None:
+    def __init__(self, executor: ThreadPoolExecutor, session: pkcs11.Session, key: pkcs11.Key) -> None:
         from pkcs11 import KeyType, Mechanism
 
         self._executor = executor

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import typer
 
+import sovchain.cli.lawstudy_commands  # noqa: F401  # adds its commands to `law`
+from sovchain.cli.apply_commands import add_org, apply, plan, remove_org
 from sovchain.cli.audit_commands import audit
 from sovchain.cli.bundle_commands import assemble, bundle, define
 from sovchain.cli.demo import demo
+from sovchain.cli.identity_commands import export, identity
 from sovchain.cli.law_commands import law, registry
 from sovchain.cli.logs_command import logs
 from sovchain.cli.network_commands import down, network, up
@@ -29,17 +32,21 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, down, status, evaluate, submit, share, request, release, receipts, demo):
+for command in (up, down, status, plan, apply, evaluate, submit, share, request, release, receipts, demo):
     app.command()(command)
 app.command(name="open")(open_)
 network.command()(status)
 network.command()(define)
 network.command()(bundle)
 network.command()(assemble)
+network.command()(export)
 network.command()(logs)
 network.command()(snapshot)
 network.command()(join)
+network.command(name="add-org")(add_org)
+network.command(name="remove-org")(remove_org)
 app.add_typer(network, name="network")
+app.add_typer(identity, name="identity")
 app.add_typer(law, name="law")
 app.add_typer(registry, name="registry")
 app.add_typer(audit, name="audit")

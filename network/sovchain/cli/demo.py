@@ -16,7 +16,7 @@ import typer
 from sovchain.cli.app import Json, command
 from sovchain.cli.output import Output
 from sovchain.cli.problems import EXIT_FINDINGS, EXIT_OK, CommandError
-from sovchain.cli.reliefdemo import poverty_relief
+from sovchain.cli.reliefdemo import poverty_relief, relief_topology
 from sovchain.cli.stage import Stage, admit, audit, enact
 
 SDK = """\
@@ -158,6 +158,8 @@ async def demo(
 
     out = Output(as_json=json_output)
     topology = default_topology().model_copy(update={"fabric_version": fabric_version.value})
+    if scenario == Scenario.POVERTY_RELIEF:
+        topology = relief_topology(topology)
     examples = _examples()
     chosen = file or examples / "data" / "sme-tax-credit.csv"
     read_data_file(chosen)  # a file that cannot be shared is refused before a network is started

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -19,8 +21,10 @@ from sovchain.cli.output import Output
 
 network = typer.Typer(help="Operate a network: how it is, what its nodes say.", no_args_is_help=True)
 
-START_TIMEOUT_S = 120
-"""How long `--detach` waits for the network in the background to be up."""
+_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+"""How much the process in the background may say of itself."""
+
+T = TypeVar("T")
 
 
 @command
@@ -39,7 +43,7 @@ async def up(
     """Bring the network up in a directory: in the foreground until it is interrupted, or in the background."""
     out = Output(as_json=json_output)
     if detach:
-        return await asyncio.to_thread(_detach, out, directory, runtime, topology)
+        return await _detach(out, directory, runtime, topology)
     return await _foreground(out, directory, runtime, topology, ready_fd)
 
 
@@ -48,19 +52,16 @@ async def _foreground(
 ) -> int | None:
     from sovchain.network import Network
 
-    stop = asyncio.Event()
+    asked = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, asked.set)
     try:
         with out.progress("up") as progress:
             context = Network.up(topology, runtime, directory, progress=progress)
-            network = await context.__aenter__()
+            network = await _unless(asked, context.__aenter__())
     except Exception as error:
-        if ready_fd >= 0:
-            _tell_parent(
-                ready_fd,
-                {"error": vars(problems.describe(error)) if problems.describe(error) else None, "text": repr(error)},
-            )
+        found = problems.describe(error)
+        _tell_parent(ready_fd, {"error": vars(found) if found else None, "text": repr(error)})
         return report(out, error)
     try:
         described = _described(network)
@@ -74,11 +75,33 @@ async def _foreground(
                 "Ctrl-C or `sovchain down` stops it",
             )
             flush()
-        await stop.wait()
+        await asked.wait()
     finally:
         await context.__aexit__(None, None, None)
     out.say("down")
     return None
+
+
+async def _unless(asked: asyncio.Event, start: Awaitable[T]) -> T:
+    """Return what `start` does. Once `asked` is set it is cancelled, cleans up behind itself, and CommandError is raised."""
+    starting = asyncio.ensure_future(start)
+    asking = asyncio.ensure_future(asked.wait())
+    try:
+        await asyncio.wait((starting, asking), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+        return await starting
+    except asyncio.CancelledError:
+        if not asked.is_set():
+            raise
+        raise problems.CommandError(
+            "the start was interrupted",
+            "a signal asked for it",
+            "give the command again: it goes on where it was",
+            problems.EXIT_INTERRUPTED,
+        ) from None
+    finally:
+        asking.cancel()
 
 
 def _described(network: Any) -> dict[str, Any]:
@@ -92,7 +115,10 @@ def _described(network: Any) -> dict[str, Any]:
 
 
 def _tell_parent(ready_fd: int, message: dict[str, Any]) -> None:
-    with os.fdopen(ready_fd, "w") as pipe:
+    """Tell the process that waits, if there is one, how the start has ended. It may have been killed meanwhile."""
+    if ready_fd < 0:
+        return
+    with contextlib.suppress(BrokenPipeError), os.fdopen(ready_fd, "w") as pipe:
         pipe.write(json.dumps(message, default=str) + "\n")
 
 
@@ -105,16 +131,20 @@ def _leave_terminal(directory: Path) -> None:
     os.close(log)
 
 
-def _detach(out: Output, directory: Path, runtime: str | None, topology: Path | None) -> int | None:
-    """Start this command again in a session of its own and wait until it says that the network is up."""
+async def _detach(out: Output, directory: Path, runtime: str | None, topology: Path | None) -> int | None:
+    """Start this command again in a session of its own and wait until it says that the network is up.
+
+    When this process is interrupted, so is the start.
+    """
     read, write = os.pipe()
     arguments = ["up", "--dir", str(directory), "--ready-fd", str(write)]
     if runtime is not None:
         arguments += ["--runtime", runtime]
     if topology is not None:
         arguments += ["--topology", str(topology)]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "sovchain.cli", *arguments],
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "sovchain.cli", *arguments),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -122,19 +152,23 @@ def _detach(out: Output, directory: Path, runtime: str | None, topology: Path | 
         pass_fds=(write,),
     )
     os.close(write)
-    with os.fdopen(read) as pipe:
-        line = pipe.readline()
+    try:
+        line = await _first_line(read)
+    except asyncio.CancelledError:
+        child.terminate()
+        await child.wait()
+        raise
     if not line:
         raise problems.CommandError(
             "the network did not come up",
-            f"its process ended with status {child.wait()} without a word",
+            f"its process ended with status {await child.wait()} without a word",
             f"run it in the foreground to see why: sovchain up --dir {directory}",
             problems.EXIT_INTERNAL,
         )
     message = json.loads(line)
     if "up" not in message:
         told = message["error"]
-        child.wait()
+        await child.wait()
         if told is None:
             raise problems.CommandError(
                 "the network did not come up",
@@ -151,6 +185,17 @@ def _detach(out: Output, directory: Path, runtime: str | None, topology: Path | 
         f"stop it with: sovchain down --dir {directory}",
     )
     return None
+
+
+async def _first_line(descriptor: int) -> bytes:
+    """The first line that comes through a pipe, which is closed then; nothing when the other end is closed before."""
+    reader = asyncio.StreamReader(limit=_MAX_MESSAGE_BYTES)
+    protocol = asyncio.StreamReaderProtocol(reader)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(descriptor, "rb"))
+    try:
+        return await reader.readline()
+    finally:
+        transport.close()
 
 
 @command

@@ -13,12 +13,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from sovchain.cli.problems import CommandError
 from sovchain.cli.stage import Stage, admit, audit, enact, passed
 from sovchain.contracts.core import Crossing
-from sovchain.contracts.government.relief import PURPOSE, Programme
+from sovchain.contracts.government.relief import PURPOSE, Office, Programme
+from sovchain.network import Topology
 from sovchain.network.stored import stored_blocks
 
 if TYPE_CHECKING:
@@ -40,6 +41,17 @@ _RESIDENTS: Final = {
     "Shuitang": ("520102190001010011", "6217000012345678"),
     "Yuanjing": ("520102190001010022", "6217000087654321"),
 }
+
+_OFFICES: Final = get_args(Office)
+
+
+def relief_topology(topology: Topology) -> Topology:
+    """The same network with the government's offices as persons: a case needs a signer at each level."""
+    officers = [{"name": office.capitalize(), "attributes": {"office": office}} for office in _OFFICES]
+    document = topology.model_dump(mode="json")
+    government = next(part for part in document["organizations"] if part["name"] == "Government")
+    government["users"] += officers
+    return Topology.model_validate(document)
 
 
 @dataclass(frozen=True)

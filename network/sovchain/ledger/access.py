@@ -6,11 +6,12 @@ Mirrors core/aclmgmt, core/policy/policy.go and core/handlers/auth/filter.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from fabric_protos.msp import msp_config_pb2, msp_principal_pb2
 from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from sovchain.ledger.errors import LedgerError
 from sovchain.protocol.channelconfig import ChannelBundle
@@ -143,9 +144,25 @@ def check_timestamp(timestamp: datetime, now: datetime) -> None:
     """Refuse a request from a clock that is off by more than the time window. Raises AccessDeniedError."""
     if abs(now - timestamp) > TIME_WINDOW:
         raise AccessDeniedError(
-            f"request unauthorized due to incorrect timestamp {timestamp.isoformat()}, peer time {now.isoformat()}, "
+            f"request unauthorized due to incorrect timestamp {_as_text(timestamp)}, peer time {_as_text(now)}, "
             "peer.authentication.timewindow 15m0s"
         )
+
+
+def moment_of(timestamp: Timestamp) -> datetime:
+    """Return a request's time, as Go takes it: any seconds and nanoseconds, a missing one is 1970.
+
+    What lies beyond the years that Python knows becomes the first or last of them, both far out of any window.
+    """
+    try:
+        return datetime.fromtimestamp(timestamp.seconds, UTC) + timedelta(microseconds=timestamp.nanos // 1000)
+    except (ValueError, OverflowError, OSError):
+        return (datetime.max if timestamp.seconds > 0 else datetime.min).replace(tzinfo=UTC)
+
+
+def _as_text(moment: datetime) -> str:
+    """A time in UTC as RFC 3339, without fractions of a second."""
+    return f"{moment:%Y-%m-%dT%H:%M:%S}Z"
 
 
 def _is_signed(bundle: ChannelBundle, signed: SignedData) -> bool:

@@ -16,7 +16,7 @@ from fabric_protos.peer import transaction_pb2
 
 from sovchain.ledger.collections import LIFECYCLE_NAMESPACE, Collection, collections_of
 from sovchain.ledger.database import failpoint
-from sovchain.ledger.errors import GenesisRefused, StorageCorrupt
+from sovchain.ledger.errors import BlockRefused, GenesisRefused, StorageCorrupt
 from sovchain.ledger.orderer import SigningNode
 from sovchain.ledger.private_store import CollectionChange, PrivateBlock, PrivateStore, PrivateTransaction
 from sovchain.ledger.state import CommittedState
@@ -32,18 +32,14 @@ from sovchain.protocol.blocks import (
     set_transactions_filter,
     sign_block,
     transactions_filter,
+    verify_block_signature,
 )
 from sovchain.protocol.channelconfig import ChannelBundle
 from sovchain.protocol.commit import BlockCommit, StateReader, validate_block
 from sovchain.protocol.crypto import sign
 from sovchain.protocol.errors import ProtocolError
 from sovchain.protocol.rwset import HashedCollection, Version
-from sovchain.protocol.transactions import (
-    ParsedTransaction,
-    TransactionError,
-    parse_envelope_header,
-    parse_transaction,
-)
+from sovchain.protocol.transactions import ParsedTransaction, indexed_transaction_id, parse_transaction
 
 VALID = transaction_pb2.VALID
 _NONCE_BYTES = 24
@@ -143,7 +139,7 @@ class Committer:
         self.chain = chain
         self.bundle = bundle
         self._store = store
-        self._private = private
+        self._private = dict(private)
         self._orderer = orderer
         self._state = CommittedState(store.path, store.connection)
 
@@ -153,22 +149,50 @@ class Committer:
         block = new_block(chain.height, chain.last_hash, envelopes)
         sign_block(
             block,
-            last_config=chain.last_config,
+            # A block with a configuration names itself (orderer/common/multichannel/blockwriter.go).
+            last_config=chain.height if is_config_block(block) else chain.last_config,
             creator=self._orderer.identity,
             nonce=os.urandom(_NONCE_BYTES),
             sign=lambda message: sign(self._orderer.key, message),
         )
         return _validated(block, self.bundle, chain, self._state, self._state.transaction_exists)
 
+    def prepare_received(self, data: bytes) -> Prepared:
+        """Check and validate a block that was ordered elsewhere. Writes nothing.
+
+        What a peer of Fabric added to it (validation codes, commit hash) is not looked at but decided anew. Raises
+        `BlockRefused`.
+        """
+        chain = self.chain
+        try:
+            block = parse_block(data)
+            if block.header.number != chain.height:
+                raise BlockRefused(chain.channel_id, block.header.number, f"the next block is {chain.height}")
+            if block.header.previous_hash != chain.last_hash:
+                raise BlockRefused(chain.channel_id, block.header.number, "it does not continue the chain")
+            check_data_hash(block)
+            verify_block_signature(block, self.bundle)
+        except ProtocolError as error:
+            raise BlockRefused(chain.channel_id, chain.height, str(error)) from error
+        return _validated(block, self.bundle, chain, self._state, self._state.transaction_exists)
+
     def write(self, prepared: Prepared) -> None:
         """Make a prepared block and what follows from it durable."""
         self._store.commit(prepared.record)
         self.chain, self.bundle = prepared.record.chain, prepared.bundle
-        self._apply_private(prepared.private)
+        self._apply_private(prepared.private, self._private)
+
+    def add_private(self, msp_id: str, store: PrivateStore) -> None:
+        """Keep private data of one more organisation, whose store is brought up to the blocks first."""
+        self._catch_up({msp_id: store})
+        self._private[msp_id] = store
 
     def recover(self) -> None:
         """Bring private stores that are behind the blocks up to them."""
-        behind = min((store.height for store in self._private.values()), default=self.chain.height)
+        self._catch_up(self._private)
+
+    def _catch_up(self, stores: Mapping[str, PrivateStore]) -> None:
+        behind = min((store.height for store in stores.values()), default=self.chain.height)
         for number, data in self._store.private_blocks(behind):
             block = common_pb2.Block.FromString(data)
             codes = transactions_filter(block)
@@ -176,10 +200,10 @@ class Committer:
                 parse_transaction(envelope) if code == VALID else None
                 for envelope, code in zip(block.data.data, codes, strict=True)
             ]
-            ids = [_transaction_id(envelope) for envelope in block.data.data]
+            ids = [indexed_transaction_id(envelope) for envelope in block.data.data]
             lookup = _CollectionLookup(self._state, self.bundle)
-            self._apply_private(_private_block(number, transactions, codes, ids, lookup))
-        for store in self._private.values():
+            self._apply_private(_private_block(number, transactions, codes, ids, lookup), stores)
+        for store in stores.values():
             store.follow(self.chain.height)
 
     @property
@@ -197,8 +221,8 @@ class Committer:
         for store in self._private.values():
             store.scrub()
 
-    def _apply_private(self, block: PrivateBlock) -> None:
-        for store in self._private.values():
+    def _apply_private(self, block: PrivateBlock, stores: Mapping[str, PrivateStore]) -> None:
+        for store in stores.values():
             failpoint(f"private:before:{store.msp_id}")
             store.apply(block, self._state.hashed_entry)
 
@@ -256,14 +280,6 @@ def _validated(
         private=bool(private.transactions),
     )
     return Prepared(record, private, commit.next_bundle or bundle)
-
-
-def _transaction_id(envelope: bytes) -> str:
-    """The transaction id in an envelope's header; "" if it cannot be read."""
-    try:
-        return parse_envelope_header(envelope).transaction_id
-    except TransactionError:
-        return ""
 
 
 def _history(commit: BlockCommit) -> list[tuple[str, str, int]]:

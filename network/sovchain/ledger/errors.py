@@ -7,6 +7,7 @@ LedgerError
     ChannelExists              there is a channel in the directory already
     ChannelMissing             there is no channel in the directory
   GenesisRefused               the block given to start a channel from is not a genesis block
+  BlockRefused                 a block that was ordered elsewhere is not the channel's next one
   OrderingRefused              an envelope was not accepted for ordering (status and text as an orderer gives them)
   ChannelStopped               the commit pipeline failed and the channel accepts nothing more
   ChannelClosed                the channel was closed while something was waited for
@@ -81,6 +82,21 @@ class GenesisRefused(LedgerError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"cannot create a channel from this block: {reason}; give the channel's genesis block")
+        self.reason = reason
+
+
+class BlockRefused(LedgerError):
+    """A block that was ordered elsewhere cannot be appended.
+
+    `channel_id` is the channel, `number` the block's number, `reason` says why.
+    """
+
+    def __init__(self, channel_id: str, number: int, reason: str) -> None:
+        super().__init__(
+            f"block {number} refused on channel {channel_id}: {reason}; give the blocks of this channel in their order"
+        )
+        self.channel_id = channel_id
+        self.number = number
         self.reason = reason
 
 

@@ -13,6 +13,7 @@ from fabric_protos.peer import proposal_response_pb2
 from sovchain.ledger.definitions import SYSTEM_CHAINCODES
 from sovchain.ledger.simulator import VALIDATION_PARAMETER, SimulationResults
 from sovchain.ledger.state import Snapshot
+from sovchain.protocol.lifecycle import LEGACY_NAMESPACE
 from sovchain.protocol.rwset import NamespaceRwSet, parse_rwset
 
 
@@ -33,7 +34,7 @@ def chaincode_interest(results: SimulationResults, snapshot: Snapshot) -> propos
     for namespace, collection in results.private_reads:
         required.setdefault(namespace, {})[collection] = True
     interest = proposal_response_pb2.ChaincodeInterest()
-    for namespace in sorted(required.keys() - SYSTEM_CHAINCODES):
+    for namespace in sorted(required.keys() - SYSTEM_CHAINCODES - {LEGACY_NAMESPACE}):
         calls = _calls(namespace, required[namespace], key_policies.get(namespace, []), results)
         interest.chaincodes.extend(calls)
     return interest
@@ -51,7 +52,7 @@ def _apply_key_policies(
     for collections in required.values():
         for collection in [name for name, needed in collections.items() if name and not needed]:
             del collections[collection]
-    return {namespace: sorted(set(policies)) for namespace, policies in found.items()}
+    return {namespace: sorted(policies) for namespace, policies in found.items()}
 
 
 def _written_policies(entry: NamespaceRwSet, snapshot: Snapshot) -> Iterator[tuple[str, list[bytes]]]:

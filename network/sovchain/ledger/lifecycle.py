@@ -25,6 +25,7 @@ from sovchain.ledger.simulator import TxSimulator
 from sovchain.ledger.system_call import NOT_FOUND, SystemCall, failure, success
 from sovchain.protocol.errors import ProtocolError
 from sovchain.protocol.lifecycle import (
+    LEGACY_NAMESPACE,
     LIFECYCLE_NAMESPACE,
     Approval,
     ChaincodeDefinition,
@@ -327,7 +328,9 @@ def _readiness(state: _State, definition: ChaincodeDefinition) -> dict[str, list
 def _validate(state: _State, definition: ChaincodeDefinition) -> None:
     try:
         check_names(definition)
-        committed = read_definition(lambda key: state.simulator.snapshot.get(LIFECYCLE_NAMESPACE, key), definition.name)
+        committed = read_definition(state.public, definition.name)
+        if committed is None:
+            state.simulator.get_state(LEGACY_NAMESPACE, definition.name)
         check_collections(definition.collections, state.channel.bundle, committed)
     except (LedgerError, ProtocolError) as error:
         raise RefusedError(f"error validating chaincode definition: {error}") from error

@@ -191,6 +191,8 @@ class EmbeddedLedger:
     async def join(self, genesis_block: bytes) -> None:
         """Create the channel of this genesis block on every node that is a member. Idempotent.
 
+        On a channel that is there already, nodes of organisations that have become members since are joined.
+
         Raises:
             GenesisRefused: the block is no channel configuration, or the channel exists with another genesis block.
             LedgerError: no node of this ledger orders the channel, or its directory cannot be written.
@@ -204,6 +206,9 @@ class EmbeddedLedger:
             existing = self._registry.channels.get(bundle.channel_id)
             if existing is not None:
                 _check_same_genesis(existing, block)
+                for msp_id in existing.bundle.application_msp_ids:
+                    if msp_id in self._registry.peers:
+                        await existing.admit(msp_id)
                 return
             members = [msp_id for msp_id in bundle.application_msp_ids if msp_id in self._registry.peers]
             channel = await Channel.create(

@@ -6,13 +6,14 @@ Mirrors core/handlers/auth/filter, core/endorser/msgvalidation.go and endorser.g
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from typing import TypeVar
 
 from fabric_protos.common import common_pb2
 from fabric_protos.peer import chaincode_pb2, proposal_pb2
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
-from sovchain.ledger.access import AccessDeniedError, LocalAccess, check_expiry, check_timestamp
+from sovchain.ledger.access import AccessDeniedError, LocalAccess, check_expiry, check_timestamp, moment_of
 from sovchain.ledger.channel import Channel
 from sovchain.ledger.definitions import SYSTEM_CHAINCODES
 from sovchain.ledger.errors import LedgerError
@@ -22,6 +23,7 @@ from sovchain.protocol.identity import Identity, parse_identity
 from sovchain.protocol.policies import SignedData
 from sovchain.protocol.proposals import ParsedProposal, ProposalError, parse_signed_proposal
 
+_M = TypeVar("_M", bound=Message)
 _VALIDATION = "error validating proposal: "
 _VALIDATION_TEXTS = (
     "invalid header type",
@@ -91,11 +93,11 @@ def check_proposal(
         ProposalRefusedError: it is malformed, late, not signed by a valid creator, sent before, or not allowed.
         ChannelNotFoundError: the peer is not on its channel.
     """
+    _filter(signed, registry.clock())
     try:
         parsed = parse_signed_proposal(signed)
     except ProposalError as error:
-        raise _malformed(signed, str(error), registry, msp_id) from error
-    _check_times(parsed.creator, parsed.timestamp, registry.clock())
+        raise _malformed(str(error), signed, registry, msp_id) from error
     channel = None
     if parsed.channel_id:
         channel = registry.channel_of(msp_id, parsed.channel_id)
@@ -115,38 +117,51 @@ def check_proposal(
     return checked
 
 
-def _malformed(
-    signed: proposal_pb2.SignedProposal, text: str, registry: Registry, msp_id: str
-) -> ProposalRefusedError | ChannelNotFoundError:
-    """Return what a peer says of a malformed proposal: its filters come first, then unpacking, then the channel."""
-    try:
-        header = common_pb2.Header.FromString(proposal_pb2.Proposal.FromString(signed.proposal_bytes).header)
-        creator = common_pb2.SignatureHeader.FromString(header.signature_header).creator
-        channel_header = common_pb2.ChannelHeader.FromString(header.channel_header)
-        _check_times(creator, channel_header.timestamp.ToDatetime(UTC), registry.clock())
-    except ProposalRefusedError as error:
-        return error
-    except (DecodeError, ValueError, OverflowError):
-        return ProposalRefusedError(text)
+def _malformed(text: str, signed: proposal_pb2.SignedProposal, registry: Registry, msp_id: str) -> LedgerError:
+    """Return what a peer says of a malformed proposal: unpacking comes first, then the channel, then the other checks."""
     if not text.startswith(_VALIDATION_TEXTS):
         return ProposalRefusedError(text)
-    channel_id = channel_header.channel_id
+    channel_id = _channel_id(signed)
     if channel_id and registry.channel_of(msp_id, channel_id) is None:
         return ChannelNotFoundError(channel_id)
     return ProposalRefusedError(_VALIDATION + text)
 
 
-def _check_times(creator: bytes, timestamp: datetime, now: datetime) -> None:
+def _channel_id(signed: proposal_pb2.SignedProposal) -> str:
+    header = common_pb2.Header.FromString(proposal_pb2.Proposal.FromString(signed.proposal_bytes).header)
+    return common_pb2.ChannelHeader.FromString(header.channel_header).channel_id
+
+
+def _filter(signed: proposal_pb2.SignedProposal, now: datetime) -> None:
+    """Apply the filters in front of the endorser: the creator's certificate, then the client's clock.
+
+    Mirrors core/handlers/auth/filter/expiration.go and timewindow.go. Raises ProposalRefusedError.
+    """
+    proposal = _parsed(proposal_pb2.Proposal, signed.proposal_bytes, "proposal")
+    header = _parsed(common_pb2.Header, proposal.header, "header")
+    creator = _parsed(common_pb2.SignatureHeader, header.signature_header, "signature header").creator
     try:
         check_expiry(parse_identity(creator), now)
     except ProtocolError:
         pass  # what cannot be read has no expiry; the identity is refused further on
     except AccessDeniedError as error:
         raise ProposalRefusedError(str(error), filtered=True) from error
+    channel_header = _parsed(common_pb2.ChannelHeader, header.channel_header, "channel header")
     try:
-        check_timestamp(timestamp, now)
+        check_timestamp(moment_of(channel_header.timestamp), now)
     except AccessDeniedError as error:
         raise ProposalRefusedError(str(error), filtered=True) from error
+
+
+def _parsed(kind: type[_M], encoded: bytes, what: str) -> _M:
+    try:
+        return kind.FromString(encoded)
+    except DecodeError as error:
+        raise ProposalRefusedError(
+            f"failed parsing {what}: error unmarshalling {kind.DESCRIPTOR.name}: "
+            "proto: cannot parse invalid wire-format data",
+            filtered=True,
+        ) from error
 
 
 def _check_creator(parsed: ParsedProposal, channel: Channel | None, local: LocalAccess) -> Identity:

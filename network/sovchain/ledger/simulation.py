@@ -27,6 +27,7 @@ from sovchain.ledger.system_call import SystemCall, failure
 from sovchain.ledger.systemcc import SYSTEM_CHAINCODE_TABLE
 from sovchain.ledger.transaction_context import TransactionContext
 from sovchain.protocol.errors import ProtocolError
+from sovchain.protocol.lifecycle import LEGACY_NAMESPACE, LIFECYCLE_NAMESPACE, NAMESPACES, field_key
 from sovchain.protocol.proposals import response_payload
 
 if TYPE_CHECKING:
@@ -144,9 +145,9 @@ class PeerSimulation:
             response = await self._call_system(parsed.chaincode, proposal.channel, tuple(parsed.input.args), None)
             return Simulation(proposal, self._peer.msp_id, SYSTEM_CHAINCODE_VERSION, response, None, None)
         snapshot = await self._run.snapshot(channel)
-        version = self._version(channel, snapshot)
         simulator = channel.simulator(snapshot, self._peer.msp_id, parsed.transaction_id)
         try:
+            version = self._version(channel, simulator)
             response, event = await self._execute(channel, simulator)
             try:
                 results = simulator.results()
@@ -156,21 +157,28 @@ class PeerSimulation:
             simulator.done()
         return Simulation(proposal, self._peer.msp_id, version, response, event, results, snapshot)
 
-    def _version(self, channel: Channel, snapshot: Snapshot) -> str:
+    def _version(self, channel: Channel, simulator: TxSimulator) -> str:
         name = self._run.proposal.parsed.chaincode
         if name in SYSTEM_CHAINCODES:
             return SYSTEM_CHAINCODE_VERSION
         try:
-            return self._endorsement_info(channel, snapshot, name).definition.version
+            return self._endorsement_info(channel, simulator, name).definition.version
         except (DefinitionError, ProtocolError) as error:
             raise SimulationFailedError(
                 f"make sure the chaincode {name} has been successfully defined on channel {channel.channel_id} "
                 f"and try again: {error}"
             ) from error
 
-    def _endorsement_info(self, channel: Channel, snapshot: Snapshot, name: str) -> EndorsementInfo:
+    def _endorsement_info(self, channel: Channel, simulator: TxSimulator, name: str) -> EndorsementInfo:
+        """Look a chaincode up; what is looked up counts as read, so that a transaction and an upgrade conflict.
+
+        Mirrors core/chaincode/lifecycle/endorsement_info.go, which asks the lifecycle of Fabric 1.4 for what it does not
+        find.
+        """
+        if simulator.get_state(LIFECYCLE_NAMESPACE, field_key(NAMESPACES, name, "Sequence")) is None:
+            simulator.get_state(LEGACY_NAMESPACE, name)
         return self._registry.definitions.endorsement_info(
-            channel, snapshot, name, self._peer.msp_id, self._peer.packages
+            channel, simulator.snapshot, name, self._peer.msp_id, self._peer.packages
         )
 
     async def _execute(
@@ -204,7 +212,7 @@ class PeerSimulation:
     ) -> shim.ChaincodeMessage:
         """Run an application chaincode on a channel. Raises LedgerError or ProtocolError with Fabric's text."""
         try:
-            info = self._endorsement_info(channel, simulator.snapshot, name)
+            info = self._endorsement_info(channel, simulator, name)
         except (DefinitionError, ProtocolError) as error:
             raise ExecutionError(
                 f"invalid invocation: [channel {channel.channel_id}] failed to get chaincode container info for "

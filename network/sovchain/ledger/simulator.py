@@ -337,14 +337,18 @@ class TxSimulator:
         # The misspelling is Fabric's; programs match on this text.
         return SimulationError(f"txid [{self.transaction_id}]: unsuppored transaction. {reason}")
 
-    def _check_collection(self, namespace: str, collection: str) -> None:
-        """The collection must be in the chaincode's definition, whose keys are recorded as read, as Fabric does."""
+    def collections(self, namespace: str) -> Mapping[str, Collection] | None:
+        """Collections of a chaincode by name, None if it is not defined; its definition counts as read."""
         self._check_done()
         if namespace not in self._collections:
             self._collections[namespace] = collections_of(
                 namespace, lambda key: self.get_state(LIFECYCLE_NAMESPACE, key), self._application_msp_ids
             )
-        defined = self._collections[namespace]
+        return self._collections[namespace]
+
+    def _check_collection(self, namespace: str, collection: str) -> None:
+        """The collection must be in the chaincode's definition, whose keys are recorded as read, as Fabric does."""
+        defined = self.collections(namespace)
         if defined is None:
             raise CollectionMissing(
                 f"collection config not defined for chaincode [{namespace}], pass the collection configuration upon "
@@ -352,7 +356,8 @@ class TxSimulator:
                 namespace,
                 collection,
             )
-        if collection not in defined:
+        # Fabric's validator of names knows the empty one too (txmgr/collection_val.go populate).
+        if collection and collection not in defined:
             text = f"collection [{collection}] not defined in the collection config for chaincode [{namespace}]"
             raise CollectionMissing(text, namespace, collection)
 

@@ -33,8 +33,8 @@ _Message = shim.ChaincodeMessage
 class CollectionAccess(Protocol):
     """Tells whether the proposal's creator may read or write a collection of one namespace."""
 
-    def permissions(self, namespace: str, collection: str) -> tuple[bool, bool]:
-        """Return (may read, may write). Raises SimulationError if there is no such collection."""
+    def permissions(self, simulator: TxSimulator, namespace: str, collection: str) -> tuple[bool, bool]:
+        """Return (may read, may write); what is looked up counts as read by the simulator. Raises SimulationError if there is no such collection."""
         ...
 
 
@@ -304,7 +304,9 @@ class TransactionContext:
         self._refuse_in_init()
         permissions = self._permissions.get(collection)
         if permissions is None:
-            permissions = self._permissions[collection] = self.access.permissions(self.namespace, collection)
+            permissions = self._permissions[collection] = self.access.permissions(
+                self.simulator, self.namespace, collection
+            )
         return permissions
 
     def _require_read(self, collection: str) -> None:

@@ -17,6 +17,10 @@ General layout:
     startup.py       the steps of bringing a network up
     nodelogs.py      reading the logs of all nodes as one
     snapshots.py     snapshots of a channel's state: taken, compared, joined from
+    transition.py    what a running network does not take, and what exists in between; `members.py` its short forms
+    plan.py          what differs from a topology, as steps; `plan_look.py` asks the nodes, `differences.py` has the words
+    apply.py         taking the steps; `control.py` is how another process asks for it
+    configuration.py changing a channel's configuration
     network.py       `Network`: up, attach, connect, deploy, down
     observe.py       looking at nodes, channels, chaincodes and certificates; `observation.py` holds what was seen
     participation.py an ordering node's administration of its channels
@@ -25,9 +29,13 @@ General layout:
 
 from __future__ import annotations
 
+from sovchain.network.apply import Applied
 from sovchain.network.errors import (
     AlreadyUp,
+    ApplyUnderWay,
     ChaincodeFailed,
+    ChangesRefused,
+    ConfigurationRefused,
     DirectoryRefused,
     EngineFailed,
     EngineUnavailable,
@@ -43,6 +51,7 @@ from sovchain.network.errors import (
     PortInUse,
     ProgramsMissing,
     RuntimeUnavailable,
+    SignaturesMissing,
     SnapshotFailed,
     TopologyChanged,
     TopologyError,
@@ -52,13 +61,18 @@ from sovchain.network.errors import (
 from sovchain.network.instance import Status
 from sovchain.network.network import Network
 from sovchain.network.observation import Observation
+from sovchain.network.plan import Plan, Step
 from sovchain.network.startup import Progress
 from sovchain.network.topology import Topology, default_topology
 from sovchain.network.topologyfile import load_topology, parse_topology
 
 __all__ = [
     "AlreadyUp",
+    "Applied",
+    "ApplyUnderWay",
     "ChaincodeFailed",
+    "ChangesRefused",
+    "ConfigurationRefused",
     "DirectoryRefused",
     "EngineFailed",
     "EngineUnavailable",
@@ -73,12 +87,15 @@ __all__ = [
     "NotEnoughSpace",
     "NotUp",
     "Observation",
+    "Plan",
     "PortInUse",
     "ProgramsMissing",
     "Progress",
     "RuntimeUnavailable",
+    "SignaturesMissing",
     "SnapshotFailed",
     "Status",
+    "Step",
     "Topology",
     "TopologyChanged",
     "TopologyError",

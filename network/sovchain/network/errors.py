@@ -27,6 +27,7 @@
       DefinitionRefused        an operator's public definition cannot be used
       DefinitionsMissing       a bundle lacks the definitions of other operators
       BlocksDiffer             a channel's first block is not the one that follows from the definitions
+      AuthorityExpired         a root of an organisation has ended
       KeysElsewhere            an organisation's keys are not in this directory
       SnapshotFailed           a snapshot is not taken, is damaged, or a peer does not join from it
       LifecycleError           installing, approving or committing a chaincode failed at a peer or an ordering node
@@ -38,6 +39,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +204,8 @@ class TopologyChanged(InstanceError):
             directory,
             f"cannot use {directory} with this topology",
             f"it holds a network with another topology: {difference}",
-            "leave the topology out to use the stored one, or bring the network up in an empty directory",
+            "leave the topology out to use the stored one, bring it up so and change it there (sovchain plan, sovchain apply), "
+            "or bring the network up in an empty directory",
             difference=difference,
         )
         self.difference = difference
@@ -547,6 +550,22 @@ class BlocksDiffer(NetworkError):
         self.channel = channel
         self.expected = expected
         self.found = found
+
+
+class AuthorityExpired(NetworkError):
+    """A root of `organization` ended at `ended`: nothing that it signs now would be valid."""
+
+    def __init__(self, organization: str, kind: str, ended: datetime) -> None:
+        what = "identities" if kind == "ca" else "TLS"
+        super().__init__(
+            f"cannot certify anything for {organization}",
+            f"its root for {what} ended at {ended:%Y-%m-%d %H:%M} UTC",
+            "make a new root, add it to the organisation's MSP in every channel beside the old one, then reissue",
+            organization=organization,
+            ended=ended.isoformat(),
+        )
+        self.organization = organization
+        self.ended = ended
 
 
 class KeysElsewhere(NetworkError):

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fabric_protos.msp import msp_config_pb2
 
 from sovchain.network.certificates import CertificateAuthority, Credential, Validity, names_of
-from sovchain.network.errors import InstanceDamaged, NetworkError, UnknownName
+from sovchain.network.errors import AuthorityExpired, InstanceDamaged, NetworkError, UnknownName
 from sovchain.network.files import make_folder, write_file, write_tree
 from sovchain.network.material_layout import (
     AUTHORITY_DAYS,
@@ -56,6 +56,8 @@ __all__ = [
 RENEW_WITHIN: Final = timedelta(days=30)
 """A node's or user's certificate that ends within this time is renewed when the network starts."""
 
+AUTHORITIES: Final = ("ca", "tlsca")
+"""The two roots of an organisation, by the names of their folders."""
 FORMER: Final = "ca/former"
 """Where the enrolment certificates are that were renewed, in the organisation's folder."""
 
@@ -236,6 +238,10 @@ class OrganizationMaterial:
         return frozenset(entry.serial_number for found in lists for entry in found)
 
     def _renew(self, holder: Holder, now: datetime) -> bool:
+        for kind in AUTHORITIES:
+            ended = self.authority_certificate(kind).not_valid_after_utc
+            if ended <= now:
+                raise AuthorityExpired(self.organization.name, kind, ended)
         authorities = Authorities(self.authority("ca"), self.authority("tlsca"), country(self.organization))
         names = names_of(self.certificate(f"{holder.tls_file}.crt"))
         keys = (self.read(holder.key_file), self.read(f"{holder.tls_file}.key"))
@@ -254,6 +260,10 @@ class OrganizationMaterial:
         )
         for name in (holder.certificate_file, f"{holder.tls_file}.crt"):
             write_file(self.folder / name, files[name])
+
+    def authority_certificate(self, kind: str) -> x509.Certificate:
+        """The root of the enrolment (`ca`) or TLS (`tlsca`) certificates."""
+        return self.certificate(f"{kind}/{kind}.{self.organization.domain}-cert.pem")
 
     def authority(self, kind: str) -> CertificateAuthority:
         """The root of the enrolment (`ca`) or TLS (`tlsca`) certificates, with its key."""

@@ -79,15 +79,25 @@ async def complete(site: Site, material: Material) -> list[str]:
     return done
 
 
-async def renew(site: Site, material: Material, now: datetime, *, only: Iterable[str] | None = None) -> list[str]:
+async def renew(site: Site, material: Material, now: datetime) -> list[str]:
     """Renew, with their keys, the certificates that end soon (see `OrganizationMaterial.renew`); return the names.
 
-    Raises CaError, InstanceDamaged, and UnknownName for a name in `only` that an organisation does not have.
+    Raises CaError, InstanceDamaged.
     """
     done: list[str] = []
     for part in organizations_with_authority(material):
-        done += await _each(site, part, part.due(now, only), _replace)
+        done += await renew_of(site, part, now)
     return done
+
+
+async def renew_of(
+    site: Site, part: OrganizationMaterial, now: datetime, *, only: Iterable[str] | None = None
+) -> list[str]:
+    """The same for one organisation, or for those of its nodes and users that are named.
+
+    Raises UnknownName too, and NetworkError for one that is revoked.
+    """
+    return await _each(site, part, part.due(now, only), _replace)
 
 
 async def _each(site: Site, part: OrganizationMaterial, holders: Sequence[Holder], act: _Act) -> list[str]:

@@ -70,7 +70,7 @@ async def revoke(
     if not newly:
         return Revoked(holder.name, serials, _file(part).read_bytes(), newly=False)
     listed |= {serial: now for serial in serials if serial not in listed}
-    root = part.certificate(f"ca/ca.{part.organization.domain}-cert.pem")
+    root = part.authority_certificate("ca")
     validity = Validity(Validity.starting(now, days=1).not_before, root.not_valid_after_utc)
     crl = authority.revocation_list(listed, validity, number=_number(part) + 1)
     _store(part, crl)

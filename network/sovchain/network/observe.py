@@ -41,8 +41,7 @@ from sovchain.network.observation import (
 )
 from sovchain.network.participation import OrderingNodeAdmin
 from sovchain.network.ports import authority_ports, node_ports
-from sovchain.network.runtimes import Site, create_runtime
-from sovchain.network.runtimes.access import administered_peer, orderer_admin
+from sovchain.network.runtimes.access import administered_peer, orderer_admin, site_of
 from sovchain.network.runtimes.processes import orphan
 from sovchain.network.topology import Node, Topology
 from sovchain.protocol.blocks import header_hash
@@ -112,12 +111,7 @@ class _Observer:
         assert status.topology is not None
         self.topology: Topology = status.topology
         self.runtime = status.runtime
-        bundle = status.bundle
-        endpoints = (
-            bundle.endpoints if bundle else create_runtime(status.runtime).endpoints(status.topology, status.ports)
-        )
-        operator = bundle.operator if bundle else ""
-        self.site = Site(status.directory, status.topology, status.ports, endpoints, operator)
+        self.site = site_of(status)
         self.material = Material(self.topology, status.directory / "organizations")
         self.shown: list[tuple[str, bytes]] = []
         """Certificates that endpoints have shown, each with the endpoint's name."""

@@ -21,11 +21,15 @@ def write_profiles(site: Site, material: Material, folder: Path) -> None:
     """Write `<organisation>.json` for every organisation with a peer here; leave those alone that are the same already."""
     make_folder(folder)
     for organization in site.organizations:
-        document = connection_profile(site, material, organization)
-        content = json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"
+        content = connection_document(site, material, organization)
         path = profile_path(folder, organization.name)
         if not path.exists() or path.read_bytes() != content:
             write_file(path, content, durable=False)
+
+
+def connection_document(site: Site, material: Material, organization: Organization) -> bytes:
+    """Return the profile of an organisation as a file has it."""
+    return json.dumps(connection_profile(site, material, organization), indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def connection_profile(site: Site, material: Material, organization: Organization) -> dict[str, Any]:

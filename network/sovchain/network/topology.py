@@ -13,7 +13,6 @@ from fabric_protos.peer import collection_pb2
 from pydantic import Field, model_validator
 
 from sovchain.network.topologyparts import (
-    DEFAULT_USERS,
     AnyOrganization,
     Batch,
     Bft,
@@ -257,15 +256,9 @@ _CITY: Final = "CN-GZ-520100"
 _REGULATOR: Final = "Supervisor"
 
 
-_OFFICES: Final = ("Clerk", "Village", "Notice", "Township", "County")
-"""Persons of the government with an office of their own: decisions that need several signers need several persons."""
-
-
-def _organization(
-    name: str, jurisdiction: str, role: str, clearance: str, domain: str = "", users: Sequence[User] = DEFAULT_USERS
-) -> Organization:
+def _organization(name: str, jurisdiction: str, role: str, clearance: str, domain: str = "") -> Organization:
     claims = {"role": role, "clearance": clearance}
-    return Organization(name=name, domain=domain, jurisdiction=jurisdiction, attributes=claims, users=tuple(users))
+    return Organization(name=name, domain=domain, jurisdiction=jurisdiction, attributes=claims)
 
 
 def _with_regulator(*others: str) -> str:
@@ -284,11 +277,10 @@ def default_topology() -> Topology:
     }
     members = {name: (*others, _REGULATOR) for name, others in endorsers.items()}
     members["logistics"] += ("OverseasCarrier",)
-    officers = [User(name=office, attributes={"office": office.lower()}) for office in _OFFICES]
     return Topology(
         domain="guiyang.example",
         organizations=(
-            _organization("Government", _CITY, "official", "core", users=[*DEFAULT_USERS, *officers]),
+            _organization("Government", _CITY, "official", "core"),
             _organization("Finance", _CITY, "analyst", "important"),
             _organization("Logistics", _CITY, "operator", "important"),
             _organization(_REGULATOR, "CN-GZ", "supervisor", "core"),

@@ -6,6 +6,8 @@ General layout:
     isolation.py  `Fabric`: a test's own place on a network that all tests share
     hosted.py     a network in a process of its own; `host.py` is that process's program
     faults.py     ending and starting single nodes, where a runtime offers that
+    harness*.py   `ContractHarness`: contracts in the process; `machines.py`: the cases of state machines
+    worlds.py     the same contract test on the harness and on a network
     conformance/  the conformance tests: what a client can rely on, whatever the network runs on
 
 Guide: docs/testing.md.
@@ -20,11 +22,24 @@ if TYPE_CHECKING:
     from sovchain.testing.harness import ContractHarness, refused
     from sovchain.testing.hosted import HostedNetwork, HostFailed
     from sovchain.testing.isolation import Fabric
+    from sovchain.testing.worlds import ContractSpec, ContractWorld
 
-__all__ = ["ContractHarness", "Fabric", "Faults", "HostFailed", "HostedNetwork", "NotOffered", "refused"]
+__all__ = [
+    "ContractHarness",
+    "ContractSpec",
+    "ContractWorld",
+    "Fabric",
+    "Faults",
+    "HostFailed",
+    "HostedNetwork",
+    "NotOffered",
+    "refused",
+]
 
 _HOMES = {
     "ContractHarness": "harness",
+    "ContractSpec": "worlds",
+    "ContractWorld": "worlds",
     "Fabric": "isolation",
     "Faults": "faults",
     "HostFailed": "hosted",

@@ -173,7 +173,7 @@ class ContractHarness:
             name,
             "1.0",
             1,
-            endorsement_policy=signature_application_policy(endorsement_policy or _majority(self.msp_ids)),
+            endorsement_policy=signature_application_policy(endorsement_policy or majority(self.msp_ids)),
             collections=_collection_package(collections),
             endorsement_plugin="escc",
             validation_plugin="vscc",
@@ -416,7 +416,8 @@ def _event(one: Endorsed[Any], number: int) -> Event | None:
     return None if found is None else Event(found.event_name, found.payload, one.transaction_id, number)
 
 
-def _majority(msp_ids: Sequence[str]) -> str:
+def majority(msp_ids: Sequence[str]) -> str:
+    """The policy that takes peers of more than half of these MSPs."""
     principals = ", ".join(f"'{msp_id}.peer'" for msp_id in msp_ids)
     return f"OutOf({len(msp_ids) // 2 + 1}, {principals})"
 

@@ -4,9 +4,12 @@
     fabric_network       the network itself, one for each run and runtime
     fabric_topology      override it to test on a topology of your own
     conformance_network  the network of the conformance tests
+    contract_world       where a contract is tested: in the process, or on a network with `--contracts-on network`
+    contract_spec        override it to say which contract
     sovchain_network     directory of a running default network on the embedded ledger
 
-Options: `--fabric-runtime`, `--fabric-version`, `--fabric-consensus`. Guide: docs/testing.md.
+Options: `--fabric-runtime`, `--fabric-version`, `--fabric-consensus`, `--contracts-on`. Guides: docs/testing.md,
+docs/contracts/testing.md.
 
 Every pytest session imports this module, so it imports nothing heavy.
 """
@@ -23,13 +26,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sovchain.testing.variant import Variant, add_options, variants
+from sovchain.testing.variant import HARNESS, Variant, add_options, contract_variants, variants
 
 if TYPE_CHECKING:
     from sovchain.network import Topology
     from sovchain.testing.conformance.world import ConformanceNetwork
     from sovchain.testing.hosted import HostedNetwork
     from sovchain.testing.isolation import Fabric
+    from sovchain.testing.worlds import ContractSpec, ContractWorld, WorldPool
 
 _MARKERS = (
     "fabric_channel(like): the test gets a channel of its own, `fabric.channel`, like this channel of the topology",
@@ -50,6 +54,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what uses a network once for each combination of the options."""
+    if "contract_variant" in metafunc.fixturenames:
+        chosen = contract_variants(metafunc.config)
+        metafunc.parametrize("contract_variant", chosen, ids=str, indirect=True, scope="session")
     for name, consensus in (("fabric_variant", False), ("conformance_variant", True)):
         if name in metafunc.fixturenames:
             chosen = variants(metafunc.config, consensus=consensus)
@@ -108,6 +115,51 @@ def fabric(fabric_network: HostedNetwork, request: pytest.FixtureRequest) -> Fab
     from sovchain.testing.isolation import Fabric, channel_of, namespace_of
 
     return Fabric(fabric_network, namespace_of(request.node), channel_of(request.node))
+
+
+@pytest.fixture(scope="session")
+def contract_variant(request: pytest.FixtureRequest) -> Variant:
+    """What `contract_world` runs on."""
+    variant: Variant = request.param
+    return variant
+
+
+@pytest.fixture(scope="session")
+def contract_spec() -> ContractSpec:
+    """Which contract `contract_world` tests. Override it."""
+    pytest.fail("override the fixture contract_spec with a ContractSpec that says which contract is tested", False)
+
+
+@pytest.fixture(scope="session")
+def _contract_pool(
+    contract_variant: Variant, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[WorldPool | None]:
+    if contract_variant.runtime == HARNESS:
+        yield None
+        return
+    from sovchain.testing.worlds import WorldPool
+
+    asking = sum("contract_world" in getattr(item, "fixturenames", ()) for item in request.session.items)
+    folder = tmp_path_factory.mktemp("contracts")
+    pool = WorldPool(folder, contract_variant.runtime, contract_variant.fabric_version, asking)
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+@pytest.fixture
+def contract_world(_contract_pool: WorldPool | None, contract_spec: ContractSpec) -> ContractWorld:
+    """Where a contract is tested: a harness or, with `--contracts-on network`, a network; nothing is there yet."""
+    if _contract_pool is None:
+        return contract_spec.harness()
+    from sovchain.testing.hosted import HostFailed
+
+    try:
+        return _contract_pool.take(contract_spec)
+    except HostFailed as error:
+        problem = str(error)
+    pytest.fail(f"the network of the contract did not come up: {problem}", pytrace=False)
 
 
 @pytest.fixture(scope="session")

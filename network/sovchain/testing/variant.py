@@ -24,6 +24,10 @@ class Variant:
         return "-".join(part for part in (self.runtime, self.fabric_version, self.consensus) if part)
 
 
+HARNESS = "harness"
+"""The runtime of a variant that is no network: contracts run in the process of the tests."""
+
+
 def add_options(parser: pytest.Parser) -> None:
     """Add the options that choose what the networks run on."""
     group = parser.getgroup("fabric", "Hyperledger Fabric networks (sovchain)")
@@ -32,6 +36,12 @@ def add_options(parser: pytest.Parser) -> None:
         action="append",
         choices=("embedded", "native", "docker"),
         help="what test networks run on; may be given several times, then each test runs on each (default: embedded)",
+    )
+    group.addoption(
+        "--contracts-on",
+        choices=("harness", "network"),
+        default="harness",
+        help="where contract_world tests contracts: in this process, or on the networks that the options above choose",
     )
     group.addoption(
         "--fabric-version",
@@ -57,3 +67,10 @@ def variants(config: pytest.Config, *, consensus: bool) -> list[Variant]:
     versions = chosen("--fabric-version", "3.1" if consensus else None)
     kinds = chosen("--fabric-consensus", "raft") if consensus else [None]
     return [Variant(*choice) for choice in itertools.product(runtimes, versions, kinds)]
+
+
+def contract_variants(config: pytest.Config) -> list[Variant]:
+    """Return what contract tests run on: the harness, or each network that was chosen."""
+    if config.getoption("--contracts-on") == "harness":
+        return [Variant(HARNESS)]
+    return variants(config, consensus=False)

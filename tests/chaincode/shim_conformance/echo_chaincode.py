@@ -12,8 +12,10 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from fabric_protos.msp import identities_pb2
+from fabric_protos.peer import proposal_pb2
+
 from sovchain.chaincode import Chaincode, Context, Contract, Items, KeyValue, Page, Stub, query, transaction
-from sovchain.protocol.identity import parse_identity
 
 Step = Callable[..., Awaitable[Any]]
 
@@ -118,8 +120,8 @@ class Steps:
         return self.stub.transaction_id
 
     async def creator(self) -> list[str]:
-        identity = parse_identity(self.stub.creator)
-        return [identity.msp_id, hashlib.sha256(identity.certificate_pem).hexdigest()]
+        identity = identities_pb2.SerializedIdentity.FromString(self.stub.creator)
+        return [identity.mspid, hashlib.sha256(identity.id_bytes).hexdigest()]
 
     async def timestamp(self) -> int:
         """Milliseconds since 1970."""
@@ -130,8 +132,6 @@ class Steps:
 
     async def proposal(self) -> str:
         """SHA-256 of the proposal that the client signed."""
-        from fabric_protos.peer import proposal_pb2
-
         signed = proposal_pb2.SignedProposal.FromString(self.stub.signed_proposal)
         return hashlib.sha256(signed.proposal_bytes).hexdigest()
 

@@ -416,7 +416,7 @@ def _entities(request: DecisionInput, resource: Resource) -> list[dict[str, Any]
             what,
             [_uid("Jurisdiction", resource.jurisdiction)] if resource.jurisdiction else [],
         ),
-        *_jurisdictions(place for place in named if place is not None),
+        *_jurisdictions(sorted(place for place in named if place is not None)),
     ]
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from sovchain.client.ca.errors import CaRequestError
 from sovchain.client.identity import SigningIdentity
 from sovchain.protocol.crypto import PrivateKey, sign
 
@@ -18,6 +19,17 @@ RevocationReason = Literal[
     "certificatehold", "removefromcrl", "privilegewithdrawn", "aacompromise",
 ]  # fmt: skip
 """RFC 5280, section 5.3.1, in Fabric CA's spelling."""
+
+
+def reason_named(text: str) -> RevocationReason:
+    """Return the reason of this name, whatever its case. Raises CaRequestError, which lists them."""
+    for reason in get_args(RevocationReason):
+        if reason == text.lower():
+            found: RevocationReason = reason
+            return found
+    raise CaRequestError(
+        "reason", f"there is no reason {text!r}", f"use one of: {', '.join(get_args(RevocationReason))}"
+    )
 
 
 @dataclass(frozen=True)

@@ -81,13 +81,14 @@ class Registrar:
         """Revoke one certificate; its identity stays and can enrol again."""
         try:
             certificate = load_certificate(certificate_pem)
-            aki = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+            extension = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+            aki = (extension.key_identifier or b"").hex()
         except (MalformedError, x509.ExtensionNotFound):
-            aki = None
-        if aki is None:
-            raise CaRequestError("certificate_pem", "it is no certificate of a Fabric CA", "give a PEM certificate")
+            raise CaRequestError(
+                "certificate_pem", "it is no certificate of a Fabric CA", "give a PEM certificate"
+            ) from None
         serial = f"{certificate.serial_number:x}"
-        return await self._revoke({"aki": aki.hex(), "serial": serial}, f"certificate {serial}", reason, with_crl)
+        return await self._revoke({"aki": aki, "serial": serial}, f"certificate {serial}", reason, with_crl)
 
     async def _revoke(self, which: Mapping[str, str], name: str, reason: str, with_crl: bool) -> Revocation:
         body = {**which, "reason": reason, "gencrl": with_crl}

@@ -117,7 +117,10 @@ class Faults(Protocol):
 
 
 class Runtime(Protocol):
-    """Starts and stops the nodes and the chaincode of a network. Used once: release, prepare, start, ready, stop."""
+    """Starts and stops the nodes and the chaincode of a network. Used once: release, prepare, start_authorities, start, ready, stop.
+
+    While it runs, `extend` and `shrink` change what runs.
+    """
 
     @property
     def faults(self) -> Faults | None:
@@ -156,6 +159,20 @@ class Runtime(Protocol):
 
     async def ready(self) -> None:
         """Wait until a client can use every chaincode. Raises NetworkError."""
+        ...
+
+    async def extend(self, site: Site, material: Material, genesis_blocks: Mapping[str, bytes]) -> Packages:
+        """Start what `site` has and does not run yet, and wait until it answers; nothing else is touched or joined.
+
+        `site` holds what there was and what comes (`transition.union`): of a chaincode that changes its version both, the
+        old one first. `genesis_blocks` are by channel. Return the packages of all chaincodes, of the newest versions;
+        the runtime goes on with `site`. May be repeated. Raises PortInUse, NetworkError, ChangesRefused for what the
+        runtime cannot add.
+        """
+        ...
+
+    async def shrink(self, site: Site) -> None:
+        """Stop what runs and `site` does not have, and go on with `site`. May be repeated. Raises NetworkError."""
         ...
 
     async def stop(self) -> None:

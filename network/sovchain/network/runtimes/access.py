@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from sovchain.network.errors import KeysElsewhere
 from sovchain.network.genesis import HOST
+from sovchain.network.instance import Status
 from sovchain.network.material import Material, OrganizationMaterial
 from sovchain.network.nodes import Administrator, NodeAddress, Peer
 from sovchain.network.participation import OrderingNodeAdmin
 from sovchain.network.ports import node_ports
-from sovchain.network.runtimes import Site
+from sovchain.network.runtimes import Site, create_runtime
 from sovchain.network.topology import Organization
+
+
+def site_of(status: Status) -> Site:
+    """The site of a network that stands in a directory. Raises ValueError for a directory without one."""
+    if status.topology is None:
+        raise ValueError(f"{status.directory} holds no network")
+    bundle = status.bundle
+    if bundle is not None:
+        return Site(status.directory, status.topology, status.ports, bundle.endpoints, bundle.operator)
+    endpoints = create_runtime(status.runtime).endpoints(status.topology, status.ports)
+    return Site(status.directory, status.topology, status.ports, endpoints)
 
 
 def node_address(site: Site, material: OrganizationMaterial, host: str | None = None) -> NodeAddress:

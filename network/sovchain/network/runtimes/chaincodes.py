@@ -51,6 +51,23 @@ def chaincode_service(organization: str, chaincode: str) -> str:
     return f"chaincode {chaincode} of {organization}"
 
 
+def served_by(topology: Topology, organization: Organization) -> list[tuple[ChaincodeSpec, str]]:
+    """The chaincodes that an organisation's own processes serve, each with the name of its port.
+
+    Of a chaincode that is there in two versions (`transition.union`) the second has a port of its own.
+    """
+    found: dict[str, ChaincodeSpec] = {}
+    for spec in chaincodes_of(topology, organization):
+        service = chaincode_service(organization.name, spec.name)
+        found.setdefault(service if service not in found else further_service(organization.name, spec), spec)
+    return [(spec, service) for service, spec in found.items()]
+
+
+def further_service(organization: str, spec: ChaincodeSpec) -> str:
+    """Name of the port of a version that is served besides another one."""
+    return f"{chaincode_service(organization, spec.name)}, version {spec.version}"
+
+
 def chaincodes_of(topology: Topology, organization: Organization) -> list[ChaincodeSpec]:
     """The chaincodes on the channels of an organisation."""
     return [

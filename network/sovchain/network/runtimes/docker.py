@@ -28,11 +28,13 @@ import structlog
 from sovchain.network.authorities import answering_authority, organizations_with_authority
 from sovchain.network.errors import (
     ChaincodeFailed,
+    ChangesRefused,
     EngineFailed,
     EngineUnavailable,
     ImagesMissing,
     NetworkError,
     PortInUse,
+    Refusal,
 )
 from sovchain.network.files import make_folder, write_file
 from sovchain.network.genesis import HOST
@@ -66,6 +68,11 @@ PROFILES_VARIABLE: Final = "COMPOSE_PROFILES"
 """Environment variable with further profiles to start, as Compose reads it; `monitoring` is the one to choose."""
 
 _UNPRIVILEGED: Final = 10001
+_FIXED: Final = Refusal(
+    "runtime",
+    "containers are not yet added to a running network or taken from it",
+    "change it on the native runtime, or bring the new topology up in another directory",
+)
 """User and group of the containers when the network is brought up by root, who no container is."""
 _LOOK_EVERY_S: Final = 1.0
 _PAUSE_S: Final = 0.2
@@ -241,6 +248,14 @@ class DockerRuntime:
             return None
         log = self._site.directory / f"logs/{host}.log"
         return f"its container {'starts again and again' if int(restarts) else f'ended with {code}'}: {cause(log)}"
+
+    async def extend(self, site: Site, material: Material, genesis_blocks: Mapping[str, bytes]) -> Packages:
+        """See `Runtime.extend`."""
+        raise ChangesRefused([_FIXED])
+
+    async def shrink(self, site: Site) -> None:
+        """See `Runtime.shrink`."""
+        raise ChangesRefused([_FIXED])
 
     async def ready(self) -> None:
         """See `Runtime.ready`."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from sovchain.ledger.node import AddressInUseError, EmbeddedLedger, NodeSpec
-from sovchain.network.errors import PortInUse, RuntimeUnavailable
+from sovchain.network.errors import ChangesRefused, PortInUse, Refusal, RuntimeUnavailable
 from sovchain.network.genesis import loopback_endpoints
 from sovchain.network.material import Material, OrganizationMaterial
 from sovchain.network.ports import ADDRESS
@@ -78,6 +79,14 @@ class EmbeddedRuntime:
         if self._chaincodes is not None:
             await self._chaincodes.ready()
 
+    async def extend(self, site: Site, material: Material, genesis_blocks: Mapping[str, bytes]) -> Packages:
+        """See `Runtime.extend`. The embedded ledger takes neither nodes nor configuration updates while it runs."""
+        raise ChangesRefused([_FIXED])
+
+    async def shrink(self, site: Site) -> None:
+        """See `Runtime.shrink`."""
+        raise ChangesRefused([_FIXED])
+
     async def stop(self) -> None:
         """See `Runtime.stop`."""
         ledger, self._ledger = self._ledger, None
@@ -88,6 +97,13 @@ class EmbeddedRuntime:
         finally:
             if chaincodes is not None:
                 await chaincodes.stop()
+
+
+_FIXED: Final = Refusal(
+    "runtime",
+    "the embedded ledger takes no nodes, chaincodes and configuration updates while it runs",
+    "use the native runtime, or bring up a network in an empty directory whose topology has the change",
+)
 
 
 def _supported(topology: Topology) -> None:

@@ -28,11 +28,10 @@ from sovchain.network.runtimes.chaincodes import (
     ChaincodeInstance,
     ChaincodeTls,
     build_package,
-    chaincode_service,
-    chaincodes_of,
     serve_command,
     serve_configuration,
     serve_environment,
+    served_by,
 )
 from sovchain.network.runtimes.joining import Joining
 from sovchain.network.runtimes.processes import Supervised, cause, end_orphans
@@ -61,7 +60,8 @@ class NativeRuntime:
         self._site: Site | None = None
         self._joining: Joining | None = None
         self._programs: Programs | None = None
-        self._chaincodes: list[ChaincodeInstance] = []
+        self._serving: dict[tuple[str, str], ChaincodeInstance] = {}
+        """The process that serves a chaincode, by organisation and label of the package."""
         self._orderers: dict[str, Supervised] = {}
         self._peers: dict[str, Supervised] = {}
         self._authorities = AuthorityServers()
@@ -74,7 +74,7 @@ class NativeRuntime:
     @property
     def processes(self) -> Mapping[str, Supervised]:
         """Everything that was started, by its name: nodes by their host names, `chaincode of <organisation>`."""
-        chaincodes = {f"chaincode {instance.name}": instance for instance in self._chaincodes}
+        chaincodes = {f"chaincode {instance.name}": instance for instance in self._serving.values()}
         return {**self._peers, **self._orderers, **chaincodes}
 
     async def answers(self, target: str) -> None:
@@ -91,11 +91,7 @@ class NativeRuntime:
         _supported(topology)
         return [
             *service_names(topology),
-            *(
-                chaincode_service(organization.name, spec.name)
-                for organization in topology.organizations
-                for spec in chaincodes_of(topology, organization)
-            ),
+            *(service for organization in topology.organizations for _, service in served_by(topology, organization)),
         ]
 
     def endpoints(self, topology: Topology, ports: Mapping[str, int]) -> Mapping[str, Endpoint]:
@@ -109,38 +105,53 @@ class NativeRuntime:
 
     async def prepare(self, site: Site) -> Packages:
         """See `Runtime.prepare`."""
+        return await self._serve(site)
+
+    async def _serve(self, site: Site) -> Packages:
+        """Start the chaincodes of each organisation that are not served yet, in one process; return all packages."""
         now = datetime.now(UTC)
-        packages = {}
+        packages: dict[str, dict[str, bytes]] = {}
         for organization in site.organizations:
-            specs = chaincodes_of(site.topology, organization)
-            if specs:
-                packages[organization.name] = await self._start_chaincodes(site, organization, specs, now)
+            served = served_by(site.topology, organization)
+            if not served:
+                continue
+            folder = site.directory / "chaincode" / organization.name
+            make_folder(folder)
+            clean(folder)
+            tls = ChaincodeTls.create(folder / "tls", now)
+            services = []
+            for spec, service in served:
+                address = f"{ADDRESS}:{site.ports[service]}"
+                package = build_package(spec, [address], tls)
+                packages.setdefault(organization.name, {})[spec.name] = package
+                if (organization.name, spec.label) not in self._serving:
+                    services.append((spec, package, address))
+            if services:
+                await self._start_chaincodes(site, organization, services, tls)
         return packages
 
     async def _start_chaincodes(
-        self, site: Site, organization: Organization, specs: Sequence[ChaincodeSpec], now: datetime
-    ) -> dict[str, bytes]:
-        folder = site.directory / "chaincode" / organization.name
-        make_folder(folder)
-        clean(folder)
-        tls = ChaincodeTls.create(folder / "tls", now)
-        addresses = {
-            spec.name: f"{ADDRESS}:{site.ports[chaincode_service(organization.name, spec.name)]}" for spec in specs
-        }
-        packages = {spec.name: build_package(spec, [addresses[spec.name]], tls) for spec in specs}
-        services = [(spec, packages[spec.name], addresses[spec.name]) for spec in specs]
-        config = folder / "serve.json"
+        self,
+        site: Site,
+        organization: Organization,
+        services: Sequence[tuple[ChaincodeSpec, bytes, str]],
+        tls: ChaincodeTls,
+    ) -> None:
+        """Start one process for some chaincodes of an organisation; the first one is called by the organisation alone."""
+        labels = [spec.label for spec, _, _ in services]
+        is_first = not any(owner == organization.name for owner, _ in self._serving)
+        name = organization.name if is_first else f"{organization.name}-{labels[0]}"
+        config = site.directory / "chaincode" / organization.name / ("serve.json" if is_first else f"{labels[0]}.json")
         write_file(config, json.dumps(serve_configuration(services, tls), indent=2).encode(), durable=False)
         instance = ChaincodeInstance(
-            name=f"of {organization.name}",
+            name=f"of {name}",
             command=serve_command(config),
             environment=serve_environment("random"),
-            log_path=site.directory / f"logs/chaincode-{organization.name}.log",
-            pid_path=site.directory / f"run/chaincode-{organization.name}.pid",
+            log_path=site.directory / f"logs/chaincode-{name}.log",
+            pid_path=site.directory / f"run/chaincode-{name}.pid",
         )
-        self._chaincodes.append(instance)
+        self._serving |= {(organization.name, label): instance for label in labels}
         await instance.start()
-        return packages
 
     async def start_authorities(self, site: Site, material: Material) -> None:
         """See `Runtime.start_authorities`."""
@@ -148,12 +159,19 @@ class NativeRuntime:
 
     async def start(self, site: Site, material: Material, genesis_blocks: Sequence[bytes]) -> None:
         """See `Runtime.start`."""
-        self._site = site
         blocks = dict(zip(site.channels, genesis_blocks, strict=True))
+        await self._start_nodes(site, material, blocks)
+        assert self._joining is not None
+        await self._joining.everyone()
+
+    async def _start_nodes(self, site: Site, material: Material, blocks: Mapping[str, bytes]) -> list[str]:
+        """Start the nodes that do not run yet, without waiting for them; return their hosts."""
+        self._site = site
         self._joining = Joining(site, material, blocks, self._ended)
         check_space(site)
         self._write_builder(site)
-        for node in site.nodes:
+        started = [node for node in site.nodes if node.host not in self.processes]
+        for node in started:
             own = material.organization(node.organization)
             place = _place(site, own, node)
             if node.kind == "orderer":
@@ -165,7 +183,36 @@ class NativeRuntime:
             bootstrap = f"{first}:{port}"
             settings = peer_settings(node.host, site.topology, own.msp_id, place, builder=builder, bootstrap=bootstrap)
             self._peers[node.host] = await self._launch("peer", ["node", "start"], settings, node.host)
-        await self._joining.everyone()
+        return [node.host for node in started]
+
+    async def extend(self, site: Site, material: Material, genesis_blocks: Mapping[str, bytes]) -> Packages:
+        """See `Runtime.extend`. Chaincodes that are new are served by a further process of the organisation."""
+        packages = await self._serve(site)
+        started = await self._start_nodes(site, material, genesis_blocks)
+        assert self._joining is not None
+        await asyncio.gather(*(self._joining.answers(host) for host in started))
+        await asyncio.gather(*(instance.ready() for instance in self._instances()))
+        return packages
+
+    async def shrink(self, site: Site) -> None:
+        """See `Runtime.shrink`. A process ends when it serves nothing that the site has."""
+        self._site = site
+        assert self._joining is not None
+        self._joining = self._joining.at(site)
+        hosts = {node.host for node in site.nodes}
+        for group in (self._peers, self._orderers):
+            gone = [host for host in group if host not in hosts]
+            await asyncio.gather(*(group.pop(host).stop() for host in gone))
+        kept = {
+            (organization.name, spec.label)
+            for organization in site.organizations
+            for spec, _ in served_by(site.topology, organization)
+        }
+        needed = {id(instance) for key, instance in self._serving.items() if key in kept}
+        idle = [instance for instance in self._instances() if id(instance) not in needed]
+        self._serving = {key: instance for key, instance in self._serving.items() if id(instance) in needed}
+        await asyncio.gather(*(instance.stop() for instance in idle))
+        await self._authorities.keep(site.topology)
 
     async def _ended(self, host: str) -> str | None:
         process = self.processes[host]
@@ -208,14 +255,18 @@ class NativeRuntime:
     async def ready(self) -> None:
         """See `Runtime.ready`. A chaincode can be used when every member's gateway has found endorsers that ran it."""
         assert self._joining is not None
-        await asyncio.gather(*(instance.ready() for instance in self._chaincodes))
+        await asyncio.gather(*(instance.ready() for instance in self._instances()))
         await self._joining.usable()
+
+    def _instances(self) -> list[ChaincodeInstance]:
+        """The chaincode processes, each once."""
+        return list({id(instance): instance for instance in self._serving.values()}.values())
 
     async def stop(self) -> None:
         """See `Runtime.stop`. Peers end first, then ordering nodes, then chaincodes."""
         peers, self._peers = self._peers, {}
         orderers, self._orderers = self._orderers, {}
-        chaincodes, self._chaincodes = self._chaincodes, []
+        chaincodes, self._serving = self._instances(), {}
         await asyncio.gather(*(process.stop() for process in peers.values()))
         await asyncio.gather(*(process.stop() for process in orderers.values()))
         await asyncio.gather(*(instance.stop() for instance in chaincodes))
