@@ -9,6 +9,7 @@ DIR/monitoring/data/          what both keep
 from __future__ import annotations
 
 import secrets
+import sysconfig
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -153,7 +154,6 @@ def _grafana(port: int, prometheus_port: int) -> Mapping[str, Any]:
 
 
 def shipped_folder() -> Path:
-    """The folder `docker` of this project: in the checkout, or in what an installed package brings."""
-    here = Path(__file__).resolve()
-    installed = here.parents[1] / "docker"
-    return installed if installed.is_dir() else here.parents[4] / "docker"
+    """The folder `docker` of this project: in the checkout, or where an installed package has put it."""
+    checkout = Path(__file__).resolve().parents[4] / "docker"
+    return checkout if checkout.is_dir() else Path(sysconfig.get_path("data")) / "share/sovchain/docker"
