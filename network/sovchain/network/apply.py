@@ -68,7 +68,7 @@ class Applied:
 async def plan(directory: Path, description: Description, target: Topology) -> Plan:
     """Look at the network in a directory, whoever runs it, and compute the steps to a topology.
 
-    Raises TopologyError, ChangesRefused, LifecycleError, ConfigError, and NoFreePorts.
+    Raises TopologyError, ChangesRefused, LifecycleError, ConfigError, NoFreePorts, and NetworkError in a bundle.
     """
     target = _whole(target)
     _check_whole_network(description.bundle.operator if description.bundle else "")

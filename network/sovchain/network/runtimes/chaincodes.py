@@ -25,6 +25,7 @@ from sovchain.network.errors import ChaincodeFailed, InstanceDamaged
 from sovchain.network.files import clean, make_folder, write_file, write_tree
 from sovchain.network.logs import open_log
 from sovchain.network.ports import ADDRESS
+from sovchain.network.runtimes.couchdb import index_files
 from sovchain.network.runtimes.processes import STOP_TIMEOUT_S, Supervised, last_line
 from sovchain.network.topology import ChaincodeSpec, Organization, Topology
 from sovchain.protocol.packages import build_ccaas_package, package_id
@@ -156,7 +157,7 @@ class ChaincodeTls:
 
 
 def build_package(chaincode: ChaincodeSpec, addresses: Sequence[str], tls: ChaincodeTls) -> bytes:
-    """Return the package of a chaincode: how a peer reaches it. Same arguments, same bytes.
+    """Return the package of a chaincode: how a peer reaches it, and what CouchDB indexes. Same arguments, same bytes.
 
     `addresses` has the chaincode's address and, for the embedded ledger, that of its second instance. Raises
     InstanceDamaged when a TLS file cannot be read.
@@ -172,7 +173,7 @@ def build_package(chaincode: ChaincodeSpec, addresses: Sequence[str], tls: Chain
         "client_cert": _text(certificate),
         "client_key": _text(key),
     }
-    return build_ccaas_package(chaincode.label, connection)
+    return build_ccaas_package(chaincode.label, connection, index_files(chaincode.module))
 
 
 def _text(path: Path) -> str:
