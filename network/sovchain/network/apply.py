@@ -131,8 +131,8 @@ class Apply:
 
     async def run(self) -> Applied:
         """Take the steps, and return them. Raises NetworkError, ConfigError, CaError, OSError."""
+        steps = (await self._plan()).steps
         for _ in range(_ROUNDS):
-            steps = (await self._plan()).steps
             if not steps:
                 return Applied(tuple(self._taken))
             if not self._taken:
@@ -144,6 +144,9 @@ class Apply:
                 _log.info("changed", step=step.text, details=list(step.details))
                 if self._progress is not None:
                     self._progress(step.text, len(self._taken), total)
+            steps = (await self._plan()).steps
+        if not steps:
+            return Applied(tuple(self._taken))
         raise NetworkError(
             "the network still differs from the topology",
             "; ".join(step.text for step in steps),
