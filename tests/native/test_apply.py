@@ -34,7 +34,9 @@ from sovchain.testing.conformance.chaincode import Probe
 
 pytestmark = pytest.mark.timeout(280)
 RATE_PER_S = 20
-EVERYWHERE = ("embedded", *VERSIONS)
+OLDER = [pytest.param(version, marks=pytest.mark.long) for version in VERSIONS if version != "3.1"]
+EVERYWHERE = ["embedded", "3.1", *OLDER]
+REAL = ["3.1", pytest.param("embedded", marks=pytest.mark.long)]
 
 
 async def runs_on(version: str) -> tuple[str, Topology]:
@@ -175,7 +177,7 @@ async def test_a_bft_node_comes_and_goes_with_its_block_policy(tmp_path: Path) -
         assert (await network.plan()).steps == ()
 
 
-@pytest.mark.parametrize("version", ["embedded", "3.1"])
+@pytest.mark.parametrize("version", REAL)
 async def test_channels_nodes_settings_and_chaincodes_change_together(version: str, tmp_path: Path) -> None:
     """A new channel, a second peer, other batches, access rules and anchors, and a chaincode's next version in one go."""
     runtime, topology = await runs_on(version)
@@ -203,7 +205,7 @@ async def test_channels_nodes_settings_and_chaincodes_change_together(version: s
         assert (await network.plan()).steps == ()
 
 
-@pytest.mark.parametrize("version", ["embedded", "3.1"])
+@pytest.mark.parametrize("version", REAL)
 async def test_a_change_is_signed_by_no_more_than_it_takes_and_names_who_is_missing(
     version: str, tmp_path: Path
 ) -> None:
@@ -267,7 +269,7 @@ async def apply_and_kill(directory: Path, pid: int, wanted: Topology | None, aft
 
 @pytest.mark.parametrize(
     ("version", "rounds"),
-    [("embedded", 2), ("3.1", 1), pytest.param("3.1", 40, marks=pytest.mark.long)],
+    [("3.1", 1), *(pytest.param(version, 40, marks=pytest.mark.long) for version in ("embedded", "3.1"))],
 )
 @pytest.mark.timeout(900)
 async def test_an_apply_that_is_killed_goes_on_where_it_stopped(version: str, rounds: int, tmp_path: Path) -> None:
