@@ -68,7 +68,8 @@ class Applied:
 async def plan(directory: Path, description: Description, target: Topology) -> Plan:
     """Look at the network in a directory, whoever runs it, and compute the steps to a topology.
 
-    Raises TopologyError, ChangesRefused, LifecycleError, ConfigError, NoFreePorts, and NetworkError in a bundle.
+    Raises TopologyError, ChangesRefused (also where one operator's part alone is here), LifecycleError, ConfigError,
+    NoFreePorts.
     """
     target = _whole(target)
     _check_whole_network(description.bundle.operator if description.bundle else "")
@@ -123,9 +124,9 @@ class Apply:
         """What runs now; another one after each change."""
         self._target = target
         self._progress = progress
-        self._ground, self._services = _ground(
-            running.runtime, running.site, self._before, target, instance.description
-        )
+        # Ports that an interrupted change has given out are in packages and configurations already.
+        known = replace(running.site, ports={**instance.description.ports, **running.site.ports})
+        self._ground, self._services = _ground(running.runtime, known, self._before, target, instance.description)
         self._taken: list[Step] = []
         self._blocks: Mapping[str, bytes] = {}
 
