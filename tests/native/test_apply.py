@@ -18,7 +18,7 @@ from fabric_protos.peer import configuration_pb2 as peer_configuration_pb2
 from fabricprograms import VERSIONS, fabric_programs
 from smallnetwork import PROBE, WIDE, small_topology
 
-from sovchain.client import FabricError
+from sovchain.client import FabricError, Timeouts
 from sovchain.network import Network, NotUp, SignaturesMissing, Topology, load_topology
 from sovchain.network.configuration import ChannelConfiguration
 from sovchain.network.control import ApplyRequest, ask
@@ -34,6 +34,8 @@ from sovchain.testing.conformance.chaincode import Probe
 
 pytestmark = pytest.mark.timeout(280)
 RATE_PER_S = 20
+PATIENCE = Timeouts(connect_s=30, evaluate_s=30, endorse_s=30, submit_s=30, commit_s=60)
+"""Machines that run tests are busy; what counts is that nothing fails, not how long it takes."""
 OLDER = [pytest.param(version, marks=pytest.mark.long) for version in VERSIONS if version != "3.1"]
 EVERYWHERE = ["embedded", "3.1", *OLDER]
 REAL = ["3.1", pytest.param("embedded", marks=pytest.mark.long)]
@@ -56,7 +58,7 @@ def but(topology: Topology, part: str, name: str, **fields: Any) -> Topology:
 @asynccontextmanager
 async def load(network: Network, told: Counter[str]) -> AsyncIterator[None]:
     """Submit `RATE_PER_S` transactions a second, each on a key of its own, and count how they end."""
-    async with network.connect("Beta") as gateway:
+    async with network.connect("Beta", timeouts=PATIENCE) as gateway:
         contract = gateway.network(WIDE).contract(PROBE)
         tasks: set[asyncio.Task[None]] = set()
 
@@ -91,7 +93,7 @@ async def enough(told: Counter[str], count: int) -> None:
 
 
 async def put_and_get(network: Network, organization: str, channel: str = WIDE) -> None:
-    async with network.connect(organization) as gateway:
+    async with network.connect(organization, timeouts=PATIENCE) as gateway:
         contract = gateway.network(channel).contract(PROBE)
         await contract.submit(Probe.put, f"key of {organization}", organization.encode())
         assert await contract.evaluate(Probe.get, f"key of {organization}")
