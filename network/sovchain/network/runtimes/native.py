@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -210,6 +211,10 @@ class NativeRuntime:
         for group in (self._peers, self._orderers):
             gone = [host for host in group if host not in hosts]
             await asyncio.gather(*(group.pop(host).stop() for host in gone))
+            if group is self._orderers:
+                # Others have its blocks, and its own write-ahead log would end it if it came back.
+                for host in gone:
+                    await asyncio.to_thread(shutil.rmtree, site.directory / "nodes" / host / "data", ignore_errors=True)
         kept = {
             (organization.name, spec.label)
             for organization in site.organizations
