@@ -84,7 +84,7 @@ def test_atheris_finds_nothing(target: str, tmp_path: Path) -> None:
     options = [f"-max_total_time={FUZZ_S}", "-timeout=25", "-rss_limit_mb=2048", "-max_len=4096"]
     done = subprocess.run(
         [sys.executable, str(HERE / "fuzz_stream.py"), target, str(corpus), *options],
-        cwd=tmp_path, env={**os.environ, "SOVCHAIN_LOG_LEVEL": "none", "PYTHONPATH": str(HERE)},
+        cwd=tmp_path, env={**os.environ, "SOVCHAIN_LOG_LEVEL": "error", "PYTHONPATH": str(HERE)},
         capture_output=True, text=True, check=False, timeout=FUZZ_S + 50,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]

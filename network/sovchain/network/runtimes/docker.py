@@ -154,8 +154,8 @@ class DockerRuntime:
 
     async def start(self, site: Site, material: Material, genesis_blocks: Sequence[bytes]) -> None:
         """See `Runtime.start`."""
-        names = [channel.name for channel in site.topology.channels]
-        self._joining = Joining(site, material, dict(zip(names, genesis_blocks, strict=True)), self._ended)
+        blocks = dict(zip(site.channels, genesis_blocks, strict=True))
+        self._joining = Joining(site, material, blocks, self._ended)
         check_space(site)
         file = self._compose(site)
         containers = self._filler(site, file)

@@ -54,7 +54,8 @@ def prometheus_config(site: Site) -> bytes:
     jobs = []
     for organization in own_part(site.topology, site.operator).everyone:
         nodes = organization.all_nodes
-        targets = [f"{site.endpoints[node.host][0]}:{site.ports[node_ports(node)['operations']]}" for node in nodes]
+        # Containers reach each other by their host names, also where other hosts reach a node by an address.
+        targets = [f"{node.host}:{site.ports[node_ports(node)['operations']]}" for node in nodes]
         labels = {"organization": organization.name, "kind": nodes[0].kind}
         jobs.append(
             {
