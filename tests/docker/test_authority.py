@@ -34,5 +34,5 @@ async def test_nodes_and_users_enrol_at_a_server_that_is_confined(engine: Engine
         async with network.connect(own.name) as gateway:
             info = await gateway.network(topology.channels[0].name).chain_info()
             assert info.height > 1
-    assert "POST /enroll 201" in (directory / f"logs/ca.{own.domain}.log").read_text()
+    assert "POST /api/v1/enroll 201" in (directory / f"logs/ca.{own.domain}.log").read_text()
     assert left_over(directory) == []
