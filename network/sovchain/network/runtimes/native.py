@@ -251,7 +251,7 @@ class NativeRuntime:
                 **{name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ},
                 "FABRIC_CFG_PATH": str(folder),
                 "FABRIC_LOGGING_FORMAT": "json",
-                LOG_VARIABLE: couchdb.logging_spec(os.environ.get(LOG_VARIABLE, "info"), self._couchdb.get(host)),
+                LOG_VARIABLE: couchdb.logging_spec(os.environ.get(LOG_VARIABLE, "info"), account=host in self._couchdb),
                 **couchdb.environment(self._couchdb.get(host)),
             },
             log_path=directory / f"logs/{host}.log",
