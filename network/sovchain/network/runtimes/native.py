@@ -175,6 +175,7 @@ class NativeRuntime:
         started = [node for node in site.nodes if node.host not in self.processes]
         for node in started:
             own = material.organization(node.organization)
+            own.node(node.host)  # names a file that is missing, before the node fails on it in words of its own
             place = _place(site, own, node)
             if node.kind == "orderer":
                 settings = orderer_settings(own.msp_id, place)
