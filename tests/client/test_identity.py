@@ -31,12 +31,14 @@ from sovchain.client import (
     IdentityNotFound,
     KeyMismatch,
     MalformedStep,
+    MetadataError,
     OutcomeUnknown,
     Position,
     ProfileContentError,
     RpcFailure,
     SignatureMissing,
     SigningIdentity,
+    TrustError,
     UnexpectedReply,
 )
 
@@ -117,6 +119,8 @@ def made(kind: type[Any]) -> FabricError:
         (ConnectError, ("text",), {"endpoint": "h:1", "reason": "refused"}),
         (GatewayClosed, (), {}),
         (SignatureMissing, (), {}),
+        (TrustError, ("text",), {}),
+        (MetadataError, ("text",), {}),
         (MalformedStep, ("proposal", "text"), {}),
         (EndorsementsInsufficient, ("text",), {"transaction_id": "t"}),
         (IdempotencyKeyReused, ("key", "t"), {}),

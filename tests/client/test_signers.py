@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,12 +12,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakegateway import FakeGateway, LiveAuthority, profile_of
+from softhsm import generate_in_hsm, softhsm_library
 
 from sovchain.client import ExternalIdentity, Gateway, HsmError, IdentityError, SignatureRefused, SigningIdentity
 from sovchain.client.hsm import HsmKey
 from sovchain.protocol.crypto import sign, verify
 
-LIBRARIES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so")
 KEYS: dict[str, Callable[[], Any]] = {
     "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
     "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
@@ -118,37 +115,9 @@ async def test_what_a_signer_gets_wrong_is_an_error_before_anything_is_sent(
     assert not any(fake.requests[method] for method in ("Evaluate", "Endorse", "Submit"))
 
 
-@pytest.fixture(scope="session")
-def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """SoftHSM with a token of its own; gives the library's path."""
-    library = next((path for path in LIBRARIES if Path(path).exists()), None)
-    if library is None:
-        pytest.skip("missing program: SoftHSM: apt-get install softhsm2")
-    folder = tmp_path_factory.mktemp("softhsm")
-    (folder / "tokens").mkdir()
-    (folder / "softhsm2.conf").write_text(f"directories.tokendir = {folder}/tokens\n")
-    before = os.environ.get("SOFTHSM2_CONF")
-    os.environ["SOFTHSM2_CONF"] = str(folder / "softhsm2.conf")
-    token = ["--label", "city", "--pin", "4711", "--so-pin", "0815"]
-    subprocess.run(["softhsm2-util", "--init-token", "--free", *token], check=True, capture_output=True)
-    yield library
-    if before is None:
-        del os.environ["SOFTHSM2_CONF"]
-    else:
-        os.environ["SOFTHSM2_CONF"] = before
-
-
-def generate(library: str, label: str, curve: str) -> Any:
-    """Make a key pair that cannot leave the HSM; give its public key."""
-    import pkcs11
-    from pkcs11.util.ec import encode_ec_public_key, encode_named_curve_parameters
-
-    with pkcs11.lib(library).get_token(token_label="city").open(user_pin="4711", rw=True) as session:
-        parameters = session.create_domain_parameters(
-            pkcs11.KeyType.EC, {pkcs11.Attribute.EC_PARAMS: encode_named_curve_parameters(curve)}, local=True
-        )
-        public, _ = parameters.generate_keypair(store=True, label=label, id=label.encode())
-        return serialization.load_der_public_key(encode_ec_public_key(public))
+@pytest.fixture
+def softhsm() -> str:
+    return softhsm_library()
 
 
 @pytest.mark.parametrize(("curve", "count"), [("secp256r1", 300), ("secp384r1", 40)])
@@ -156,7 +125,7 @@ async def test_a_key_in_an_hsm_signs_with_low_s_always(
     authority: LiveAuthority, softhsm: str, fake: FakeGateway, curve: str, count: int
 ) -> None:
     """SoftHSM gives a high s every other time: without the correction one in 2**300 runs would pass."""
-    public = await asyncio.to_thread(generate, softhsm, curve, curve)
+    public = await asyncio.to_thread(generate_in_hsm, softhsm, curve, curve)
     certificate = certify(authority, public)
     async with HsmKey.open(softhsm, token_label="city", pin="4711", key_label=curve) as key:
         identity = key.identity("Org1MSP", certificate)

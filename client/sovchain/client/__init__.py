@@ -2,9 +2,10 @@
 
 General layout: `gateway` connects with a `profile` and an `identity`; `network` is a channel, `contract` a chaincode on
 it; `proposal`, `transaction` and `commit` are the steps that a call consists of; `retry` and `journal` say what happens
-when one fails; `signers` and `hsm` sign elsewhere, `requests` and `offline` let a whole other process do it; `events`,
-`deliver` and `checkpoint` listen; `observe` and `telemetry` watch; `errors` draws the tree of what can go wrong;
-`options` has deadlines and limits. Modules with an underscore are the wire below.
+when one fails; `trust` judges endorsements; `signers` and `hsm` sign elsewhere, `requests` and `offline` let a whole other
+process do it; `events`, `deliver` and `checkpoint` listen; `wallet` keeps identities, `ca` gets them from a Fabric CA;
+`observe` and `telemetry` watch; `errors` draws the tree of what can go wrong; `options` has deadlines and limits. Modules
+with an underscore are the wire below.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from sovchain.client.errors import (
     JournalError,
     KeyMismatch,
     MalformedStep,
+    MetadataError,
     OutcomeUnknown,
     ProfileContentError,
     ProfileError,
@@ -49,6 +51,7 @@ from sovchain.client.errors import (
     SignatureMissing,
     SignatureRefused,
     SubmitError,
+    TrustError,
     UnexpectedReply,
 )
 from sovchain.client.events import ChaincodeEvent, ChaincodeEvents
@@ -65,6 +68,16 @@ from sovchain.client.retry import RetryPolicy
 from sovchain.client.session import EndorsementCheck
 from sovchain.client.signers import ExternalIdentity
 from sovchain.client.transaction import Transaction
+from sovchain.client.trust import ChannelTrust
+from sovchain.client.wallet import (
+    NotInWallet,
+    StoredIdentity,
+    Wallet,
+    WalletDamaged,
+    WalletError,
+    WalletPassword,
+    WalletPermissions,
+)
 
 __all__ = [
     "MAX_IN_FLIGHT",
@@ -76,6 +89,7 @@ __all__ = [
     "ChainInfo",
     "ChaincodeEvent",
     "ChaincodeEvents",
+    "ChannelTrust",
     "CheckpointError",
     "CheckpointGone",
     "Checkpointer",
@@ -115,7 +129,9 @@ __all__ = [
     "KeyMismatch",
     "MalformedStep",
     "MemoryCheckpointer",
+    "MetadataError",
     "Network",
+    "NotInWallet",
     "Observation",
     "Observer",
     "OutcomeUnknown",
@@ -133,9 +149,16 @@ __all__ = [
     "SignatureRefused",
     "SigningIdentity",
     "SqliteJournal",
+    "StoredIdentity",
     "SubmitError",
     "Submitted",
     "Timeouts",
     "Transaction",
+    "TrustError",
     "UnexpectedReply",
+    "Wallet",
+    "WalletDamaged",
+    "WalletError",
+    "WalletPassword",
+    "WalletPermissions",
 ]

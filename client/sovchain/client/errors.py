@@ -26,6 +26,8 @@
     │   └── DeliverUnavailable
     ├── UnexpectedReply             a peer's reply is malformed, or not an answer to what was asked
     ├── MalformedStep               bytes of another process are no proposal, transaction or request
+    ├── MetadataError               a chaincode's description of itself cannot be used
+    ├── TrustError                  what a client knows of a channel by itself cannot be used
     ├── EndorsementsInsufficient    endorsed by others than the channel's policies ask for; it was not signed
     ├── CommitRejected              ordered, and marked invalid by the peers
     ├── OutcomeUnknown              sent for ordering; whether it committed is not known
@@ -326,6 +328,20 @@ class MalformedStep(FabricError):
         super().__init__(f"{step}: {printable(reason)}")
         self.step = step
         self.reason = reason
+
+
+class MetadataError(FabricError):
+    """What a chaincode says of itself (`org.hyperledger.fabric:GetMetadata`) cannot be made a client of."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"contract metadata: {printable(text)}")
+
+
+class TrustError(FabricError):
+    """A channel configuration, a definition or a policy that endorsements are to be judged by cannot be used."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"endorsements cannot be judged: {printable(text)}")
 
 
 class EndorsementsInsufficient(FabricError):

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from fabric_protos.common import common_pb2
 from fabric_protos.peer import events_pb2
+from google.protobuf.message import DecodeError
 
 from sovchain.client._checkpoints import chain_info
 from sovchain.client.checkpoint import Checkpointer
 from sovchain.client.commit import Commit
 from sovchain.client.contract import Contract
 from sovchain.client.deliver import FILTERED, FULL, WITH_PRIVATE_DATA, BlockAndPrivateData, BlockStream
+from sovchain.client.errors import UnexpectedReply
 from sovchain.client.identity import Identity
 from sovchain.client.requests import BlocksRequest
 from sovchain.client.session import Session
@@ -73,6 +75,17 @@ class Network:
         """Ask a peer how long its chain is. Raises EvaluateError, ConnectError, UnexpectedReply."""
         info = await chain_info(self._session)
         return ChainInfo(info.height, info.currentBlockHash, info.previousBlockHash)
+
+    async def config_block(self) -> common_pb2.Block:
+        """Ask a peer for the channel's last config block, as `ChannelTrust` takes it: it is only as true as that peer.
+
+        Raises EvaluateError, ConnectError, UnexpectedReply.
+        """
+        data = await self.contract("cscc").evaluate("GetConfigBlock", self.name)
+        try:
+            return common_pb2.Block.FromString(data)
+        except DecodeError as error:
+            raise UnexpectedReply("config block", "it is no Block") from error
 
     async def reached(self, block_number: int, *, timeout_s: float = 30.0) -> None:
         """Wait until the gateway's peer has committed a block, so that what is evaluated then sees it.

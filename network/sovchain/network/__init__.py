@@ -5,7 +5,14 @@ General layout:
     topologyfile.py  topologies in YAML
     checks.py        the rules that span several parts of a topology
     certificates.py  certificates as cryptogen makes them
-    material.py      the folders of keys and certificates (cryptogen's layout)
+    material.py      the folders of keys and certificates (cryptogen's layout); `material_layout.py` says what is in them
+    material_enrolment.py, material_revocation.py   certificates from a Fabric CA; revocation lists
+    authorities.py   Fabric CA servers
+    identities.py    listing, renewing and revoking
+    export.py        what a client of an organisation needs
+    definitions.py   what operators who keep their own keys tell each other
+    bundle.py        one operator's part of a network that spans hosts
+    agreement.py     agreeing on chaincodes in such a network
     files.py         writing files that are whole or absent
     genesis.py       the first block of each channel
     profiles.py      Fabric's common connection profiles
@@ -15,6 +22,7 @@ General layout:
     ports.py         free ports
     logs.py          the network's own log
     startup.py       the steps of bringing a network up
+    upgrades.py      the topology after an upgrade of a chaincode
     nodelogs.py      reading the logs of all nodes as one
     snapshots.py     snapshots of a channel's state: taken, compared, joined from
     transition.py    what a running network does not take, and what exists in between; `members.py` its short forms
@@ -33,15 +41,21 @@ from sovchain.network.apply import Applied
 from sovchain.network.errors import (
     AlreadyUp,
     ApplyUnderWay,
+    AuthorityExpired,
+    BlocksDiffer,
     ChaincodeFailed,
     ChangesRefused,
     ConfigurationRefused,
+    CouchDbUnusable,
+    DefinitionRefused,
+    DefinitionsMissing,
     DirectoryRefused,
     EngineFailed,
     EngineUnavailable,
     ImagesMissing,
     InstanceDamaged,
     InstanceError,
+    KeysElsewhere,
     LifecycleError,
     NetworkError,
     NodeFailed,
@@ -70,15 +84,21 @@ __all__ = [
     "AlreadyUp",
     "Applied",
     "ApplyUnderWay",
+    "AuthorityExpired",
+    "BlocksDiffer",
     "ChaincodeFailed",
     "ChangesRefused",
     "ConfigurationRefused",
+    "CouchDbUnusable",
+    "DefinitionRefused",
+    "DefinitionsMissing",
     "DirectoryRefused",
     "EngineFailed",
     "EngineUnavailable",
     "ImagesMissing",
     "InstanceDamaged",
     "InstanceError",
+    "KeysElsewhere",
     "LifecycleError",
     "Network",
     "NetworkError",

@@ -21,7 +21,7 @@ import structlog
 from sovchain.network import ports as ports_module
 from sovchain.network.checks import check
 from sovchain.network.configuration import ChannelConfiguration
-from sovchain.network.errors import ChangesRefused, LifecycleError, NetworkError
+from sovchain.network.errors import ChangesRefused, LifecycleError, NetworkError, Refusal
 from sovchain.network.genesis import genesis_blocks
 from sovchain.network.instance import Description, Instance
 from sovchain.network.material import Material
@@ -40,10 +40,11 @@ from sovchain.network.plan import (
     without_consenter,
 )
 from sovchain.network.plan_look import look
+from sovchain.network.ports import node_ports
 from sovchain.network.profiles import profile_path, write_profiles
 from sovchain.network.runtimes import Runtime, Site, create_runtime
 from sovchain.network.runtimes.access import administered_peer, orderer_admin
-from sovchain.network.runtimes.chaincodes import chaincode_service, served_by
+from sovchain.network.runtimes.chaincodes import settled_ports
 from sovchain.network.startup import Progress, Running, deploy_chaincodes, ordering_nodes, provide_material
 from sovchain.network.topology import AnyOrganization, Node, Organization, Topology
 from sovchain.network.transition import check_changes, union
@@ -67,9 +68,10 @@ class Applied:
 async def plan(directory: Path, description: Description, target: Topology) -> Plan:
     """Look at the network in a directory, whoever runs it, and compute the steps to a topology.
 
-    Raises TopologyError, ChangesRefused, LifecycleError, ConfigError, and NoFreePorts.
+    Raises TopologyError, ChangesRefused, LifecycleError, ConfigError, NoFreePorts, and NetworkError in a bundle.
     """
-    check(target)
+    target = _whole(target)
+    _check_whole_network(description.bundle.operator if description.bundle else "")
     runtime = create_runtime(description.runtime)
     was = description.topology
     before = union(description.previous, was) if description.previous else was
@@ -77,6 +79,18 @@ async def plan(directory: Path, description: Description, target: Topology) -> P
     site = Site(directory, before, description.ports, runtime.endpoints(before, description.ports))
     ground, services = _ground(runtime, site, before, target, description)
     return make_plan(ground, await look(ground.site, ground.material, target, services))
+
+
+def _whole(target: Topology) -> Topology:
+    """The topology as it is when it is read again, so that one made in parts compares equal. Raises TopologyError."""
+    return check(Topology.model_validate_json(target.model_dump_json()))
+
+
+def _check_whole_network(operator: str) -> None:
+    """Refuse to change a network of which one operator's part is here. Raises ChangesRefused."""
+    if operator:
+        why = f"the nodes and keys of {operator} alone are in this directory"
+        raise ChangesRefused([Refusal("operator", why, "change it where the keys of all organisations are")])
 
 
 def _ground(
@@ -99,7 +113,8 @@ class Apply:
     def __init__(self, instance: Instance, running: Running, target: Topology, progress: Progress | None) -> None:
         """Raises TopologyError, ChangesRefused, NoFreePorts; nothing is touched yet."""
         assert instance.description is not None
-        check(target)
+        target = _whole(target)
+        _check_whole_network(running.site.operator)
         self._before = running.site.topology
         check_changes(self._before, target)
         self._instance = instance
@@ -189,8 +204,13 @@ class Apply:
     # Channels --------------------------------------------------------------------------------------------------------
 
     async def _create(self, channel: str) -> None:
-        """Join the ordering nodes of a new channel to it, by its first block."""
-        nodes = [node for part in self._target.orderers(channel) for node in part.all_nodes]
+        """Join the ordering nodes of a new channel to it, by its first block; on the embedded ledger its peers do so."""
+        nodes = [
+            node
+            for part in self._target.orderers(channel)
+            for node in part.all_nodes
+            if node_ports(node)["admin"] in self._ground.site.ports
+        ]
         await asyncio.gather(*(self._join_orderer(node, channel, self._blocks[channel]) for node in nodes))
 
     async def _configure(self, channel: str, next_group: Callable[[Group, Group], Group]) -> None:
@@ -299,7 +319,8 @@ class Apply:
         self._instance.change(self._target, None, site.ports)
         material = Material(self._target, site.directory / "organizations")
         self.running = Running(site, material, self.running.packages, self._runtime)
-        self._ground = replace(self._ground, recorded=True)
+        self._ground = Ground(site, material, self._target, recorded=True)
+        self._services = frozenset(self._runtime.services(self._target))
 
     def _target_site(self) -> Site:
         """The target on the ports of now."""
@@ -307,12 +328,7 @@ class Apply:
 
     def _final_site(self) -> Site:
         """The target on the ports that stay: a chaincode's newest version has the port that is called by its name alone."""
-        ports = dict(self._ground.site.ports)
-        labels = {spec.label for spec in self._target.chaincodes}
-        for part in self._target.organizations:
-            for spec, service in served_by(self._ground.site.topology, part):
-                if spec.label in labels and service in ports:
-                    ports[chaincode_service(part.name, spec.name)] = ports[service]
+        ports = settled_ports(self._ground.site.ports, self._target)
         kept = {service: ports[service] for service in self._runtime.services(self._target)}
         return Site(self._ground.site.directory, self._target, kept, self._runtime.endpoints(self._target, kept))
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 from fabric_protos.common import configtx_pb2, configuration_pb2, policies_pb2
-from fabric_protos.msp import msp_config_pb2
+from fabric_protos.msp import msp_config_pb2, msp_principal_pb2
 from fabric_protos.orderer import configuration_pb2 as orderer_configuration_pb2
 from fabric_protos.orderer.etcdraft import configuration_pb2 as etcdraft_pb2
 from fabric_protos.orderer.smartbft import configuration_pb2 as smartbft_pb2
@@ -17,8 +17,7 @@ from sovchain.protocol.configedit import VALUE_TYPES, meaning, read_consenters
 from sovchain.protocol.genesis import Consenter
 
 _Group = configtx_pb2.ConfigGroup
-_KINDS: Final = {"Orderer": "ordering organisation", "Application": "organisation"}
-_ABSENT: Final = configtx_pb2.ConfigValue()
+_KINDS: Final = {"orderer": "ordering organisation", "application": "organisation"}
 
 
 def differences(current: _Group, wanted: _Group) -> list[str]:
@@ -34,7 +33,7 @@ def consenter_changes(current: _Group, wanted: _Group) -> tuple[list[Consenter],
 
 
 def _of_group(path: str, current: _Group, wanted: _Group) -> Iterator[str]:
-    place = path.lower() or "channel"
+    place = path or "channel"
     for key in sorted(current.values.keys() | wanted.values.keys()):
         old, new = (group.values[key].value if key in group.values else b"" for group in (current, wanted))
         if meaning(key, old) != meaning(key, new):
@@ -52,7 +51,7 @@ def _of_group(path: str, current: _Group, wanted: _Group) -> Iterator[str]:
         elif name not in wanted.groups:
             yield f"{kind} {name} goes"
         else:
-            below = name if not path else f"{kind} {name}"
+            below = f"{kind} {name}" if path else name.lower()
             yield from _of_group(below, current.groups[name], wanted.groups[name])
 
 
@@ -131,9 +130,7 @@ def _policy(policy: policies_pb2.Policy) -> str:
     return _rule(envelope.rule, names)
 
 
-def _principal(principal: Any) -> str:
-    from fabric_protos.msp import msp_principal_pb2
-
+def _principal(principal: msp_principal_pb2.MSPPrincipal) -> str:
     if principal.principal_classification != msp_principal_pb2.MSPPrincipal.ROLE:
         return "an identity"
     role = msp_principal_pb2.MSPRole.FromString(principal.principal)
@@ -147,5 +144,5 @@ def _rule(rule: policies_pb2.SignaturePolicy, names: list[str]) -> str:
     return f"OutOf({rule.n_out_of.n}, {', '.join(parts)})"
 
 
-def _listed(names: Any) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)) or "none"

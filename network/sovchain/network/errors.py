@@ -18,6 +18,7 @@
       ImagesMissing            container images are not on this machine
       EngineFailed             the Docker engine or Compose could not do what it was asked to
       NotEnoughSpace           the disk has too little room for what the nodes reserve at their start
+      CouchDbUnusable          the CouchDB that a peer is to keep its state in is not named, or cannot be used
       NodeFailed               a peer or an ordering node does not start, or does not answer
       ChaincodeFailed          a chaincode instance does not start
       ConfigurationRefused     a change of a channel's configuration did not come into force
@@ -362,6 +363,10 @@ class NotEnoughSpace(NetworkError):
         self.directory = directory
         self.needed_bytes = needed_bytes
         self.free_bytes = free_bytes
+
+
+class CouchDbUnusable(NetworkError):
+    """The CouchDB that a peer is to keep its state in is not named, cannot be reached, or does not take the account."""
 
 
 class NodeFailed(NetworkError):

@@ -11,6 +11,7 @@ General layout:
     joining.py     nodes of real Fabric: asked until they answer, joined to their channels
     access.py      reaching nodes with the keys of their organisations
     space.py       room on the disk
+    couchdb.py     the CouchDB servers in which native peers keep their state
     chaincodes.py  processes that serve chaincodes
     processes.py   child processes: watched, started again, found after a kill
     replica.py     start of the embedded runtime's second instance, under a shifted clock (a program, not for import)

@@ -18,12 +18,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 from sovchain.network.authorities import AuthorityServers
-from sovchain.network.errors import RuntimeUnavailable
 from sovchain.network.files import clean, make_folder, write_file
 from sovchain.network.genesis import loopback_endpoints
 from sovchain.network.material import Material, OrganizationMaterial
 from sovchain.network.ports import ADDRESS, EVERY_ADDRESS, node_ports, service_names
-from sovchain.network.runtimes import RUNTIMES, Endpoint, Packages, Site
+from sovchain.network.runtimes import Endpoint, Packages, Site, couchdb
 from sovchain.network.runtimes.chaincodes import (
     ChaincodeInstance,
     ChaincodeTls,
@@ -36,7 +35,7 @@ from sovchain.network.runtimes.chaincodes import (
 from sovchain.network.runtimes.joining import Joining
 from sovchain.network.runtimes.processes import Supervised, cause, end_orphans
 from sovchain.network.runtimes.programs import Programs, find_programs
-from sovchain.network.runtimes.settings import NodePlace, Settings, as_yaml, orderer_settings, peer_settings
+from sovchain.network.runtimes.settings import CouchDb, NodePlace, Settings, as_yaml, orderer_settings, peer_settings
 from sovchain.network.runtimes.space import check_space
 from sovchain.network.topology import ChaincodeSpec, Node, Organization, Topology
 
@@ -65,6 +64,7 @@ class NativeRuntime:
         self._orderers: dict[str, Supervised] = {}
         self._peers: dict[str, Supervised] = {}
         self._authorities = AuthorityServers()
+        self._couchdb: Mapping[str, CouchDb] = {}
 
     @property
     def faults(self) -> NativeFaults:
@@ -88,9 +88,9 @@ class NativeRuntime:
 
     def services(self, topology: Topology) -> Sequence[str]:
         """Three ports for each node, then one for each chaincode of each organisation."""
-        _supported(topology)
         return [
-            *service_names(topology),
+            # A peer's CouchDB is there already, wherever it is (`couchdb`).
+            *(name for name in service_names(topology) if not name.endswith("/couchdb")),
             *(service for organization in topology.organizations for _, service in served_by(topology, organization)),
         ]
 
@@ -101,6 +101,8 @@ class NativeRuntime:
     async def release(self, site: Site) -> None:
         """See `Runtime.release`."""
         self._programs = await find_programs(site.topology.fabric_version)
+        self._couchdb = couchdb.read_servers(site)
+        await couchdb.check_servers(self._couchdb)
         await end_orphans(site.directory)
 
     async def prepare(self, site: Site) -> Packages:
@@ -181,12 +183,17 @@ class NativeRuntime:
             builder = str(site.directory / "nodes/builder")
             first, port = site.endpoints[own.organization.all_nodes[0].host]
             bootstrap = f"{first}:{port}"
-            settings = peer_settings(node.host, site.topology, own.msp_id, place, builder=builder, bootstrap=bootstrap)
+            server = self._couchdb.get(node.host)
+            settings = peer_settings(
+                node.host, site.topology, own.msp_id, place, builder=builder, bootstrap=bootstrap,
+                couchdb=CouchDb(server.address, "", "") if server else None,
+            )  # fmt: skip
             self._peers[node.host] = await self._launch("peer", ["node", "start"], settings, node.host)
         return [node.host for node in started]
 
     async def extend(self, site: Site, material: Material, genesis_blocks: Mapping[str, bytes]) -> Packages:
         """See `Runtime.extend`. Chaincodes that are new are served by a further process of the organisation."""
+        self._couchdb = couchdb.read_servers(site)
         packages = await self._serve(site)
         started = await self._start_nodes(site, material, genesis_blocks)
         assert self._joining is not None
@@ -244,7 +251,8 @@ class NativeRuntime:
                 **{name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ},
                 "FABRIC_CFG_PATH": str(folder),
                 "FABRIC_LOGGING_FORMAT": "json",
-                LOG_VARIABLE: os.environ.get(LOG_VARIABLE, "info"),
+                LOG_VARIABLE: couchdb.logging_spec(os.environ.get(LOG_VARIABLE, "info"), self._couchdb.get(host)),
+                **couchdb.environment(self._couchdb.get(host)),
             },
             log_path=directory / f"logs/{host}.log",
             pid_path=directory / f"run/{host}.pid",
@@ -291,14 +299,6 @@ class NativeFaults:
         """See `Faults.start`."""
         await self._runtime.processes[target].start()
         await self._runtime.answers(target)
-
-
-def _supported(topology: Topology) -> None:
-    """Refuse what this runtime would have to leave out. Raises RuntimeUnavailable."""
-    if topology.state_database == "couchdb":
-        raise RuntimeUnavailable(
-            "native", "it starts no CouchDB; change the topology, or use another runtime", RUNTIMES
-        )
 
 
 def _place(site: Site, material: OrganizationMaterial, node: Node) -> NodePlace:
