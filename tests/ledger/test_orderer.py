@@ -19,7 +19,7 @@ from sovchain.ledger.orderer import BlockCutter, OrderedEnvelope, OrderingQueue
 from sovchain.protocol.blocks import header_hash, last_config_index, verify_block_signature
 from sovchain.protocol.channelconfig import BatchSettings
 
-BAD_REQUEST, FORBIDDEN, NOT_IMPLEMENTED, SERVICE_UNAVAILABLE = 400, 403, 501, 503
+BAD_REQUEST, FORBIDDEN, SERVICE_UNAVAILABLE = 400, 403, 501, 503
 
 
 def envelope(
@@ -79,10 +79,10 @@ async def test_config_and_old_message_types_are_refused(world: World, bare_chann
     )
 
 
-async def test_config_update_is_judged_and_then_refused_with_what_to_do(world: World, bare_channel: Channel) -> None:
+async def test_config_updates_are_filtered_and_then_judged(world: World, bare_channel: Channel) -> None:
     status, text = await refusal(bare_channel, envelope(world, type_=common_pb2.CONFIG_UPDATE))
-    assert status == NOT_IMPLEMENTED
-    assert text.startswith("config updates are not supported by the embedded ledger: ")
+    assert status == BAD_REQUEST
+    assert text.startswith("error applying config update to existing channel 'testchannel': ")
     stranger = envelope(world, type_=common_pb2.CONFIG_UPDATE, creator=Organisation("StrangerMSP"))
     status, text = await refusal(bare_channel, stranger)
     assert status == FORBIDDEN

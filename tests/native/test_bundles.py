@@ -173,6 +173,13 @@ def test_five_operators_with_nobody_else_s_keys_run_the_first_transactions(
     read = carrier.until("evaluate", "logistics", "Waybills:read", WAYBILL["number"])
     assert read["result"]["custodian"] == "LogisticsMSP"
 
+    # What a look at the network tells: its own nodes, and the others' as far as anyone may ask.
+    seen = supervisor.ok("status", "--dir", supervisor.directory)
+    assert seen["problems"] == []
+    assert {node["host"] for node in seen["nodes"]} == {node.host for node in default_topology().nodes}
+    assert all(node["answers"] for node in seen["nodes"])
+    assert seen["channels"]["logistics"]["agreement"] == "same"
+
     # Law and sharing, every vote and every step given where its key is.
     for proposal in (("registry", "admit", EXAMPLES / "registry/finance.yaml"), ("law", "enact", LAW)):
         ballot = government.act(*proposal, "--channel", "finance")["ballot"]

@@ -412,3 +412,18 @@ def test_cryptogen_makes_the_same_folders_and_profiles(version: str, material: M
             assert profile(own) == profile(path), path
             compared += 1
     assert compared > 15
+
+
+def test_under_bft_the_certificates_that_channels_name_stay(tmp_path: Path) -> None:
+    """Fabric compares a block's signers with the very certificates of the configuration, whatever their end."""
+    bft = TOPOLOGY.model_copy(update={"consensus": "bft"})
+    material = Material.create(bft, tmp_path / "organizations", NOW)
+    orderer = material.organization("FinanceOrderer")
+    before = orderer.node()
+    renewed = material.renew(NOW + timedelta(days=LEAF_DAYS) - RENEW_WITHIN + timedelta(days=1))
+    assert orderer.node().host in renewed
+    after = orderer.node()
+    assert after.certificate_pem == before.certificate_pem
+    assert after.tls_certificate_pem != before.tls_certificate_pem
+    assert after.tls_private_key_pem == before.tls_private_key_pem
+    assert material.renew(NOW + timedelta(days=LEAF_DAYS) - RENEW_WITHIN + timedelta(days=1)) == []

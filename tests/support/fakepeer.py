@@ -95,6 +95,7 @@ class FakePeer:
             use_get_multiple_keys=multiple > 0,
             max_size_get_multiple_keys=multiple,
         )
+        self.batch_limit = batch
         self.delay_s = delay_s
         self.state: Store = {}
         """(collection, key) -> value; collection "" is public state."""
@@ -402,7 +403,7 @@ class FakePeer:
 
     def _write_batch_state(self, payload: bytes, transaction: _Transaction) -> bytes:
         batch = shim.WriteBatchState.FromString(payload)
-        assert 0 < len(batch.rec) <= self.params.max_size_write_batch
+        assert 0 < len(batch.rec) <= self.batch_limit
         for record in batch.rec:
             self._check("PUT_STATE", record.key)
             at = (record.collection, record.key)

@@ -40,6 +40,8 @@ Kind = shim.ChaincodeMessage
 VALIDATION_PARAMETER = "VALIDATION_PARAMETER"
 """Name under which Fabric keeps a key's own endorsement policy (fabric-protos, MetaDataKeys)."""
 MAX_PAGE_SIZE = 10_000
+MAX_VALUE_BYTES = 99 * 1024 * 1024
+"""Largest value: it fits into one message, with its key. Orderers take far less unless configured otherwise (10 MiB)."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -342,6 +344,10 @@ class PeerStub(Stub):
             raise StubUseError(
                 "a value has at least one byte, because fabric records an empty value as a deletion: "
                 "delete the key, or write a value that stands for empty"
+            )
+        if len(value) > MAX_VALUE_BYTES:
+            raise StubUseError(
+                f"a value has {len(value)} bytes, at most {MAX_VALUE_BYTES} fit into a message to the peer"
             )
         if self._own is not None:
             self._own.wrote(collection, key)

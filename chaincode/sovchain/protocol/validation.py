@@ -15,6 +15,7 @@ from fabric_protos.peer import transaction_pb2
 from google.protobuf.message import DecodeError
 
 from sovchain.protocol import channelconfig
+from sovchain.protocol.configupdate import validate_config
 from sovchain.protocol.endorsement import EndorsementError, EndorsementValidator, usable_identity
 from sovchain.protocol.errors import InvalidIdentity, ProtocolError
 from sovchain.protocol.transactions import (
@@ -161,19 +162,14 @@ def _judge_config(
     code = _CODES.INVALID_CONFIG_TRANSACTION
     try:
         envelope = configtx_pb2.ConfigEnvelope.FromString(transaction.data)
-        proposed = channelconfig.ChannelBundle.from_config(transaction.channel_id, envelope.config)
+        if is_genesis:
+            judgement.bundle = channelconfig.ChannelBundle.from_config(transaction.channel_id, envelope.config)
+        else:
+            judgement.bundle = validate_config(envelope, bundle)
     except DecodeError:
         judgement.refuse(code, "the configuration cannot be decoded")
-        return
     except ProtocolError as fault:
         judgement.refuse(code, f"the configuration cannot be used: {fault}")
-        return
-    if not is_genesis:
-        # Its signatures would have to satisfy the policy of every element that it changes: what nobody has judged is
-        # refused.
-        judgement.refuse(code, "a change of the channel's configuration cannot be judged by this version")
-        return
-    judgement.bundle = proposed
 
 
 def _mark_duplicates(judgements: Sequence[Judgement]) -> None:

@@ -2,9 +2,10 @@
 
 General layout: `gateway` connects with a `profile` and an `identity`; `network` is a channel, `contract` a chaincode on
 it; `proposal`, `transaction` and `commit` are the steps that a call consists of; `retry` and `journal` say what happens
-when one fails; `trust` judges endorsements; `signers` and `hsm` sign elsewhere, `requests` and `offline` let a whole other process do it; `events`,
-`deliver` and `checkpoint` listen; `observe` and `telemetry` watch; `errors` draws the tree of what can go wrong;
-`options` has deadlines and limits. Modules with an underscore are the wire below.
+when one fails; `trust` judges endorsements; `signers` and `hsm` sign elsewhere, `requests` and `offline` let a whole other
+process do it; `events`, `deliver` and `checkpoint` listen; `wallet` keeps identities, `ca` gets them from a Fabric CA;
+`observe` and `telemetry` watch; `errors` draws the tree of what can go wrong; `options` has deadlines and limits. Modules
+with an underscore are the wire below.
 """
 
 from __future__ import annotations
@@ -68,6 +69,15 @@ from sovchain.client.session import EndorsementCheck
 from sovchain.client.signers import ExternalIdentity
 from sovchain.client.transaction import Transaction
 from sovchain.client.trust import ChannelTrust
+from sovchain.client.wallet import (
+    NotInWallet,
+    StoredIdentity,
+    Wallet,
+    WalletDamaged,
+    WalletError,
+    WalletPassword,
+    WalletPermissions,
+)
 
 __all__ = [
     "MAX_IN_FLIGHT",
@@ -121,6 +131,7 @@ __all__ = [
     "MemoryCheckpointer",
     "MetadataError",
     "Network",
+    "NotInWallet",
     "Observation",
     "Observer",
     "OutcomeUnknown",
@@ -138,10 +149,16 @@ __all__ = [
     "SignatureRefused",
     "SigningIdentity",
     "SqliteJournal",
+    "StoredIdentity",
     "SubmitError",
     "Submitted",
     "Timeouts",
     "Transaction",
     "TrustError",
     "UnexpectedReply",
+    "Wallet",
+    "WalletDamaged",
+    "WalletError",
+    "WalletPassword",
+    "WalletPermissions",
 ]

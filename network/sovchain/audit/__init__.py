@@ -2,10 +2,11 @@
 
 General layout: `replay` is the world state that an auditor builds by applying blocks; `receipts` recomputes decisions;
 `verify` checks each block of a channel against its predecessor, its signatures and the replayed state, and writes the
-report in `report`. Nothing here trusts a ledger, a peer or a network.
+report in `report`; `whatif` decides the ledger's decisions again under another law. Nothing here trusts a ledger, a peer or a network.
 """
 
 from sovchain.audit.report import ChannelReport, Finding, ReceiptCheck
 from sovchain.audit.verify import verify_channel
+from sovchain.audit.whatif import Rejudged, what_if
 
-__all__ = ["ChannelReport", "Finding", "ReceiptCheck", "verify_channel"]
+__all__ = ["ChannelReport", "Finding", "ReceiptCheck", "Rejudged", "verify_channel", "what_if"]

@@ -48,7 +48,7 @@ def _check(
         receipt = Receipt.model_validate_json(written or b"")
         decision, receipt_id = receipt.decision, receipt.id
         reasons = tuple(reason.text() for reason in receipt.reasons)
-        expected = _answer(
+        expected = answer(
             recompute_receipt(
                 NamespaceView(state, namespace),
                 request,
@@ -71,7 +71,7 @@ def _check(
     return ReceiptCheck(channel, block, transaction.transaction_id, receipt_id, request, decision, reasons, same)
 
 
-def _answer(computation: Coroutine[Any, Any, T]) -> T:
+def answer(computation: Coroutine[Any, Any, T]) -> T:
     """Run a computation that never waits: replayed state answers at once, so no event loop is needed."""
     try:
         computation.send(None)

@@ -14,15 +14,22 @@ from sovchain.protocol import blocks as block_format
 from sovchain.protocol.channelconfig import ChannelBundle
 from sovchain.protocol.commit import BlockCommit, validate_block
 from sovchain.protocol.errors import MalformedError, ProtocolError
+from sovchain.protocol.transactions import ParsedTransaction
 
 Progress = Callable[[int], None]
+Witness = Callable[[ReplayedState, ParsedTransaction, str, int], None]
+"""Called for each valid transaction with the state before its block, the transaction, the channel and the block."""
 
 FINDINGS_MAX = 1000
 """An audit of a ledger that is wrong everywhere stops collecting here, so that its report stays readable."""
 
 
 def verify_channel(
-    blocks: Iterable[bytes], *, genesis_hash: str | None = None, progress: Progress | None = None
+    blocks: Iterable[bytes],
+    *,
+    genesis_hash: str | None = None,
+    progress: Progress | None = None,
+    witness: Witness | None = None,
 ) -> ChannelReport:
     """Recompute everything that one channel's blocks claim.
 
@@ -32,11 +39,12 @@ def verify_channel(
     law, the registry and the request that were committed before it.
 
     `genesis_hash` is the hex header hash of block 0 that the auditor trusts from elsewhere; without it the chain is only
-    consistent in itself, and the report names the hash to compare. `progress` is called with the number of blocks done.
+    consistent in itself, and the report names the hash to compare. `progress` is called with the number of blocks done,
+    `witness` with each valid transaction.
     Nothing is raised for bad blocks: each is a finding. After a block that cannot be applied the audit stops there, because
     later state would be guesswork, and says so.
     """
-    audit = _ChannelAudit(genesis_hash)
+    audit = _ChannelAudit(genesis_hash, witness)
     index = -1
     try:
         for index, raw in enumerate(blocks):
@@ -52,8 +60,9 @@ def verify_channel(
 
 
 class _ChannelAudit:
-    def __init__(self, genesis_hash: str | None) -> None:
+    def __init__(self, genesis_hash: str | None, witness: Witness | None = None) -> None:
         self.report = ChannelReport()
+        self._witness = witness
         self._trusted_genesis = genesis_hash
         self._state = ReplayedState()
         self._seen: set[str] = set()
@@ -194,6 +203,8 @@ class _ChannelAudit:
         for position, (parsed, code) in enumerate(zip(commit.transactions, commit.codes, strict=True)):
             if parsed is None or code != 0:
                 continue
+            if self._witness is not None:
+                self._witness(self._state, parsed, self.report.channel, index)
             for check in check_receipts(self._state, parsed, self.report.channel, index):
                 self.report.receipts.append(check)
                 if not check.recomputed:

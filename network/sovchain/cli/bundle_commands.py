@@ -25,6 +25,7 @@ Address = Annotated[
     str, typer.Option("--address", help="Host name or address by which the other hosts reach this one.")
 ]
 FirstPort = Annotated[int, typer.Option("--first-port", min=1, max=65000, help="Its nodes listen from this port on.")]
+Runtime = Annotated[str, typer.Option("--runtime", help="What its nodes run on: native or docker.")]
 Public = Annotated[
     list[Path] | None, typer.Option("--public", help="Another operator's public definition. May be given again.")
 ]
@@ -47,13 +48,14 @@ async def define(
     output: Annotated[Path, typer.Option("--output", help="The bundle's directory, new or empty.")],
     topology: TopologyFile = None,
     first_port: FirstPort = 7050,
+    runtime: Runtime = "native",
     json_output: Json = False,
 ) -> None:
     """Make an organisation's own keys and its public definition, which the others need. Nothing else leaves this host."""
     from sovchain.network.bundle import complete, create_bundle
 
     directory, now = output.absolute(), datetime.now(UTC)
-    create_bundle(_topology(topology), org, directory, address, now, first_port=first_port)
+    await create_bundle(_topology(topology), org, directory, address, now, first_port=first_port, runtime=runtime)
     _show(Output(as_json=json_output), complete(directory, [], now))
 
 
@@ -65,6 +67,7 @@ async def bundle(
     topology: TopologyFile = None,
     address: Annotated[str, typer.Option("--address", help="As for define, where that is not done yet.")] = "",
     first_port: FirstPort = 7050,
+    runtime: Runtime = "native",
     blocks: Blocks = None,
     json_output: Json = False,
 ) -> None:
@@ -87,7 +90,9 @@ async def bundle(
                 f"{directory} holds none yet, and the address of this host is not given",
                 "give --address, or define it first (sovchain network define)",
             )
-        create_bundle(_topology(topology), org, directory, address or "localhost", now, first_port=first_port)
+        await create_bundle(
+            _topology(topology), org, directory, address or "localhost", now, first_port=first_port, runtime=runtime
+        )
     _show(Output(as_json=json_output), complete(directory, received, now, blocks))
 
 

@@ -30,6 +30,13 @@ EXIT_INTERNAL = 70
 EXIT_INTERRUPTED = 130
 
 
+_USAGE = frozenset({"TopologyError", "UnknownName", "RuntimeUnavailable", "TopologyChanged", "ChangesRefused"})
+_REFUSED = frozenset(
+    {"LifecycleError", "ChaincodeFailed", "ConfigurationRefused", "SignaturesMissing", "ApplyUnderWay", "ConfigError"}
+)
+"""Errors of the network room, by name: the input cannot be used, or somebody refuses."""
+
+
 class CommandError(Exception):
     """Raised by commands for input that cannot be used: `what` happened, `why`, and the `remedy`."""
 
@@ -65,10 +72,9 @@ def describe(error: Exception) -> Problem | None:
         case CommandError():
             return Problem(error.what, error.why, error.remedy, error.code)
         case network.NetworkError():
-            usage = (network.TopologyError, network.UnknownName, network.RuntimeUnavailable, network.TopologyChanged)
-            code = EXIT_USAGE if isinstance(error, usage) else EXIT_NETWORK
-            if isinstance(error, network.LifecycleError | network.ChaincodeFailed):
-                code = EXIT_REFUSED
+            # What another process has refused has the name of its error.
+            kinds = {getattr(error, "kind", ""), *(kind.__name__ for kind in type(error).__mro__)}
+            code = EXIT_USAGE if kinds & _USAGE else EXIT_REFUSED if kinds & _REFUSED else EXIT_NETWORK
             return Problem(error.what, error.why, error.remedy, code, error.details)
         case SovereignError():
             return _sovereign_problem(error)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
+import structlog
 from fabric_protos.ledger.rwset import rwset_pb2
 from fabric_protos.peer import collection_pb2
 
@@ -32,7 +33,14 @@ from sovchain.ledger.errors import (
     OrderingRefused,
     StorageCorrupt,
 )
-from sovchain.ledger.orderer import SERVICE_UNAVAILABLE, OrderingQueue, SigningNode, check_envelope
+from sovchain.ledger.orderer import (
+    SERVICE_UNAVAILABLE,
+    OrderedEnvelope,
+    OrderingQueue,
+    SigningNode,
+    check_again,
+    check_envelope,
+)
 from sovchain.ledger.private_store import PrivateStore
 from sovchain.ledger.simulator import TxSimulator
 from sovchain.ledger.state import CommittedState, Snapshot, View, ViewPool
@@ -44,6 +52,7 @@ from sovchain.protocol.lifecycle import implicit_collection_msp
 
 LEDGER_FILE = "ledger.sqlite"
 PRIVATE_DIRECTORY = "private"
+_log = structlog.get_logger("sovchain.ledger.channel")
 
 
 @dataclass(frozen=True)
@@ -71,15 +80,17 @@ class Channel:
         store: LedgerStore,
         private: Mapping[str, PrivateStore],
         committer: Committer,
+        orderer: SigningNode,
         now: Callable[[], datetime],
     ) -> None:
         """For `create` and `open` only."""
         self.channel_id = committer.chain.channel_id
         self._store = store
-        self._private = private
+        self._private = dict(private)
         self._committer = committer
+        self._orderer = orderer
         self._now = now
-        self._pool = ViewPool(store, private)
+        self._pool = ViewPool(store, self._private)
         self._view = self._pool.open(committer.chain.height)
         self._reader = Snapshot(self._view)
         self._chain: ChainState = committer.chain
@@ -142,7 +153,7 @@ class Channel:
         """
         opened = await asyncio.to_thread(_open_files, directory, sorted(set(peer_msp_ids)), orderer)
         try:
-            return cls(opened.store, opened.private, opened.committer, now)
+            return cls(opened.store, opened.private, opened.committer, orderer, now)
         except BaseException:
             opened.close()
             raise
@@ -167,6 +178,26 @@ class Channel:
         """Why the channel accepts nothing more, or None while it works."""
         return self._stopped
 
+    async def admit(self, msp_id: str) -> None:
+        """Keep private data of one more organisation from here on, as its peer does that joins a running channel.
+
+        What earlier blocks wrote to its collections is noted as missing. Nothing happens if it is here already. Raises
+        `StorageError`, `ChannelStopped`, `ChannelClosed`.
+        """
+        self._check_running()
+        async with self._committing:
+            if msp_id not in self._private:
+                view = await asyncio.get_running_loop().run_in_executor(self._worker, self._open_private, msp_id)
+                self._show(view)
+
+    def _open_private(self, msp_id: str) -> View:
+        """In the channel's thread, so between two commits."""
+        store = _open_private(self._store.path.parent, self._chain, msp_id)
+        self._private[msp_id] = store
+        self._committer.add_private(msp_id, store)
+        self._pool.renew()
+        return self._pool.open(self._chain.height)
+
     # Ordering -----------------------------------------------------------------------------------------------------
 
     async def order(self, envelope: bytes) -> None:
@@ -176,7 +207,7 @@ class Channel:
         SERVICE_UNAVAILABLE (and the reason as its cause) when the channel is stopped or closed.
         """
         self._check_ordering()
-        accepted = check_envelope(self._bundle, envelope, self._now)
+        accepted = check_envelope(self._bundle, envelope, self._now, self._orderer)
         if not await self._queue.put(accepted):
             self._check_ordering()
 
@@ -361,7 +392,9 @@ class Channel:
         loop = asyncio.get_running_loop()
         try:
             while (batch := await self._queue.next_batch()) is not None:
-                envelopes = [ordered.envelope for ordered in batch]
+                envelopes = self._judged_again(batch)
+                if not envelopes:
+                    continue
                 async with self._committing:
                     prepared, view = await loop.run_in_executor(self._worker, self._commit, envelopes)
                     self._publish(prepared, view)
@@ -369,6 +402,16 @@ class Channel:
                         await self._scrub()
         except Exception as error:
             self._stop(error)
+
+    def _judged_again(self, batch: Sequence[OrderedEnvelope]) -> list[bytes]:
+        """The envelopes that the configuration in force still allows: another one may have come since they did."""
+        envelopes = []
+        for ordered in batch:
+            try:
+                envelopes.append(check_again(self._bundle, ordered, self._now, self._orderer).envelope)
+            except OrderingRefused as error:
+                _log.warning("envelope dropped", channel=self.channel_id, status=error.status, reason=error.text)
+        return envelopes
 
     def _commit(self, envelopes: list[bytes]) -> tuple[Prepared, View]:
         """In the channel's thread: one block from envelopes to a view that contains it."""
@@ -473,8 +516,7 @@ def _open_files(directory: Path, msp_ids: list[str], orderer: SigningNode) -> _O
         bundle = _stored_bundle(store, chain)
         make_directory(directory / PRIVATE_DIRECTORY)
         for msp_id in msp_ids:
-            private_path = directory / PRIVATE_DIRECTORY / f"{quote(msp_id, safe='')}.sqlite"
-            private[msp_id] = PrivateStore.open(private_path, chain.channel_id, msp_id, chain.height)
+            private[msp_id] = _open_private(directory, chain, msp_id)
         committer = Committer(store, private, bundle, chain, orderer)
         committer.recover()
         return _Opened(store, private, committer)
@@ -483,6 +525,11 @@ def _open_files(directory: Path, msp_ids: list[str], orderer: SigningNode) -> _O
             opened.close()
         store.close()
         raise
+
+
+def _open_private(directory: Path, chain: ChainState, msp_id: str) -> PrivateStore:
+    path = directory / PRIVATE_DIRECTORY / f"{quote(msp_id, safe='')}.sqlite"
+    return PrivateStore.open(path, chain.channel_id, msp_id, chain.height)
 
 
 def _stored_bundle(store: LedgerStore, chain: ChainState) -> ChannelBundle:

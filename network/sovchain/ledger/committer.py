@@ -139,7 +139,7 @@ class Committer:
         self.chain = chain
         self.bundle = bundle
         self._store = store
-        self._private = private
+        self._private = dict(private)
         self._orderer = orderer
         self._state = CommittedState(store.path, store.connection)
 
@@ -149,7 +149,8 @@ class Committer:
         block = new_block(chain.height, chain.last_hash, envelopes)
         sign_block(
             block,
-            last_config=chain.last_config,
+            # A block with a configuration names itself (orderer/common/multichannel/blockwriter.go).
+            last_config=chain.height if is_config_block(block) else chain.last_config,
             creator=self._orderer.identity,
             nonce=os.urandom(_NONCE_BYTES),
             sign=lambda message: sign(self._orderer.key, message),
@@ -179,11 +180,19 @@ class Committer:
         """Make a prepared block and what follows from it durable."""
         self._store.commit(prepared.record)
         self.chain, self.bundle = prepared.record.chain, prepared.bundle
-        self._apply_private(prepared.private)
+        self._apply_private(prepared.private, self._private)
+
+    def add_private(self, msp_id: str, store: PrivateStore) -> None:
+        """Keep private data of one more organisation, whose store is brought up to the blocks first."""
+        self._catch_up({msp_id: store})
+        self._private[msp_id] = store
 
     def recover(self) -> None:
         """Bring private stores that are behind the blocks up to them."""
-        behind = min((store.height for store in self._private.values()), default=self.chain.height)
+        self._catch_up(self._private)
+
+    def _catch_up(self, stores: Mapping[str, PrivateStore]) -> None:
+        behind = min((store.height for store in stores.values()), default=self.chain.height)
         for number, data in self._store.private_blocks(behind):
             block = common_pb2.Block.FromString(data)
             codes = transactions_filter(block)
@@ -193,8 +202,8 @@ class Committer:
             ]
             ids = [indexed_transaction_id(envelope) for envelope in block.data.data]
             lookup = _CollectionLookup(self._state, self.bundle)
-            self._apply_private(_private_block(number, transactions, codes, ids, lookup))
-        for store in self._private.values():
+            self._apply_private(_private_block(number, transactions, codes, ids, lookup), stores)
+        for store in stores.values():
             store.follow(self.chain.height)
 
     @property
@@ -212,8 +221,8 @@ class Committer:
         for store in self._private.values():
             store.scrub()
 
-    def _apply_private(self, block: PrivateBlock) -> None:
-        for store in self._private.values():
+    def _apply_private(self, block: PrivateBlock, stores: Mapping[str, PrivateStore]) -> None:
+        for store in stores.values():
             failpoint(f"private:before:{store.msp_id}")
             store.apply(block, self._state.hashed_entry)
 

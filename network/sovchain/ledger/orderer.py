@@ -8,19 +8,21 @@ endorsements nor read-write sets.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
 
-from fabric_protos.common import common_pb2
+from fabric_protos.common import common_pb2, configtx_pb2
 from google.protobuf.message import DecodeError
 
 from sovchain.ledger.errors import OrderingRefused
 from sovchain.protocol.channelconfig import BatchSettings, ChannelBundle
-from sovchain.protocol.crypto import PrivateKey, load_private_key
-from sovchain.protocol.errors import PolicyUnsatisfied, ProtocolError
+from sovchain.protocol.configupdate import propose_config_update, signed_envelope
+from sovchain.protocol.crypto import PrivateKey, load_private_key, sign
+from sovchain.protocol.errors import ConfigError, PolicyUnsatisfied, ProtocolError
 from sovchain.protocol.identity import parse_identity, serialize_identity
 from sovchain.protocol.policies import SignedData
 
@@ -28,7 +30,6 @@ CHANNEL_WRITERS = "/Channel/Writers"
 
 BAD_REQUEST = common_pb2.BAD_REQUEST
 FORBIDDEN = common_pb2.FORBIDDEN
-NOT_IMPLEMENTED = common_pb2.NOT_IMPLEMENTED
 SERVICE_UNAVAILABLE = common_pb2.SERVICE_UNAVAILABLE
 
 MAX_QUEUED_ENVELOPES = 10_000
@@ -37,6 +38,7 @@ MAX_QUEUED_ENVELOPES = 10_000
 MAX_QUEUED_BYTES = 128 * 1024 * 1024
 """Bytes of envelopes of one channel that may wait for their block."""
 
+_NONCE_BYTES = 24
 _ENVELOPE_OVERHEAD_BYTES = 64
 """Field tags and lengths around payload and signature, generously."""
 
@@ -59,16 +61,29 @@ class SigningNode:
 
 @dataclass(frozen=True)
 class OrderedEnvelope:
-    """An envelope that was accepted: its bytes as they go into a block, and the size by which batches are cut."""
+    """An envelope that was accepted.
+
+    Attributes:
+        envelope: its bytes as they go into a block.
+        size: by which batches are cut.
+        sequence: of the configuration by which it was judged; after a change it is judged again.
+        is_config: whether it is a new configuration, which has a block of its own.
+    """
 
     envelope: bytes
     size: int
+    sequence: int = 0
+    is_config: bool = False
 
 
-def check_envelope(bundle: ChannelBundle, data: bytes, now: Callable[[], datetime]) -> OrderedEnvelope:
+def check_envelope(
+    bundle: ChannelBundle, data: bytes, now: Callable[[], datetime], signer: SigningNode | None = None
+) -> OrderedEnvelope:
     """Judge a marshalled envelope as an ordering node of the channel does.
 
-    `now` tells the time that certificates expire by. Raises `OrderingRefused` with the status and text of Fabric.
+    An update of the configuration becomes the transaction that carries the next one, signed by `signer`; nothing else
+    needs it. `now` tells the time that certificates expire by. Raises `OrderingRefused` with the status and text of
+    Fabric.
     """
     if len(data) > bundle.batch.absolute_max_bytes + _ENVELOPE_OVERHEAD_BYTES:
         raise _too_large(len(data), bundle.batch.absolute_max_bytes)
@@ -84,10 +99,26 @@ def check_envelope(bundle: ChannelBundle, data: bytes, now: Callable[[], datetim
     if header.type == common_pb2.ORDERER_TRANSACTION:
         raise OrderingRefused(BAD_REQUEST, "message is of type that is no longer supported")
     if header.type == common_pb2.CONFIG_UPDATE:
-        _check_config_update(bundle, envelope, payload, now)
+        return _configure(bundle, envelope, payload, now, signer)
     size = _filter(bundle, envelope, payload, now)
     # As in Fabric, what goes into a block is the message encoded anew, not the bytes that the client happened to send.
-    return OrderedEnvelope(envelope.SerializeToString(deterministic=True), size)
+    return OrderedEnvelope(envelope.SerializeToString(deterministic=True), size, bundle.sequence)
+
+
+def check_again(
+    bundle: ChannelBundle, ordered: OrderedEnvelope, now: Callable[[], datetime], signer: SigningNode
+) -> OrderedEnvelope:
+    """Judge an accepted envelope by a configuration that came after it was accepted (etcdraft/chain.go ordered).
+
+    Raises `OrderingRefused` if it is to be dropped.
+    """
+    if ordered.sequence == bundle.sequence:
+        return ordered
+    if not ordered.is_config:
+        return check_envelope(bundle, ordered.envelope, now)
+    payload = common_pb2.Payload.FromString(common_pb2.Envelope.FromString(ordered.envelope).payload)
+    update = configtx_pb2.ConfigEnvelope.FromString(payload.data).last_update
+    return check_envelope(bundle, update.SerializeToString(), now, signer)
 
 
 def _headers(envelope: common_pb2.Envelope) -> tuple[common_pb2.Payload, common_pb2.ChannelHeader]:
@@ -104,19 +135,40 @@ def _headers(envelope: common_pb2.Envelope) -> tuple[common_pb2.Payload, common_
         raise OrderingRefused(BAD_REQUEST, f"could not determine channel ID: {what}: {error}") from error
 
 
-def _check_config_update(
-    bundle: ChannelBundle, envelope: common_pb2.Envelope, payload: common_pb2.Payload, now: Callable[[], datetime]
-) -> None:
+def _configure(
+    bundle: ChannelBundle,
+    envelope: common_pb2.Envelope,
+    payload: common_pb2.Payload,
+    now: Callable[[], datetime],
+    signer: SigningNode | None,
+) -> OrderedEnvelope:
+    """Make the next configuration of an update (msgprocessor/standardchannel.go ProcessConfigUpdateMsg)."""
     try:
         _filter(bundle, envelope, payload, now)
     except OrderingRefused as error:
         text = f"config update for existing channel did not pass initial checks: {error.text}"
         raise OrderingRefused(error.status, text) from error
-    raise OrderingRefused(
-        NOT_IMPLEMENTED,
-        "config updates are not supported by the embedded ledger: bring up a network whose topology has the change, "
-        "or use the native or docker runtime",
+    try:
+        proposed = propose_config_update(envelope, bundle)
+    except ConfigError as error:
+        text = f"error applying config update to existing channel '{bundle.channel_id}': {error}"
+        raise OrderingRefused(BAD_REQUEST, text) from error
+    if signer is None:
+        raise OrderingRefused(SERVICE_UNAVAILABLE, "this node signs no configurations")
+    configured = signed_envelope(
+        common_pb2.CONFIG,
+        bundle.channel_id,
+        proposed,
+        creator=signer.identity,
+        nonce=os.urandom(_NONCE_BYTES),
+        timestamp=now(),
+        sign=lambda message: sign(signer.key, message),
     )
+    size = len(configured.payload) + len(configured.signature)
+    if size > bundle.batch.absolute_max_bytes:
+        text = _too_large(size, bundle.batch.absolute_max_bytes).text
+        raise OrderingRefused(BAD_REQUEST, f"config update for existing channel did not pass final checks: {text}")
+    return OrderedEnvelope(configured.SerializeToString(deterministic=True), size, bundle.sequence, is_config=True)
 
 
 def _filter(
@@ -178,7 +230,7 @@ class BlockCutter:
     def ordered(self, envelope: OrderedEnvelope, arrived_at: float) -> list[list[OrderedEnvelope]]:
         """Take one envelope; gives the batches (none, one or two) that are complete now."""
         batches = []
-        if envelope.size > self.settings.preferred_max_bytes:
+        if envelope.is_config or envelope.size > self.settings.preferred_max_bytes:
             if self._pending:
                 batches.append(self.cut())
             batches.append([envelope])

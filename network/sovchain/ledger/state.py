@@ -339,10 +339,15 @@ class ViewPool:
             raise
         return view
 
+    def renew(self) -> None:
+        """Open the next views anew: there is one more store."""
+        while self._idle:
+            self._idle.popleft().close()
+
     def recycle(self, view: View) -> None:
         """Take back a view that nobody reads any more."""
         view.end()
-        if self._closed or len(self._idle) >= _IDLE_VIEWS:
+        if self._closed or len(view.private) != len(self._private) or len(self._idle) >= _IDLE_VIEWS:
             view.close()
         else:
             self._idle.append(view)

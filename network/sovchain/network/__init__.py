@@ -5,7 +5,14 @@ General layout:
     topologyfile.py  topologies in YAML
     checks.py        the rules that span several parts of a topology
     certificates.py  certificates as cryptogen makes them
-    material.py      the folders of keys and certificates (cryptogen's layout)
+    material.py      the folders of keys and certificates (cryptogen's layout); `material_layout.py` says what is in them
+    material_enrolment.py, material_revocation.py   certificates from a Fabric CA; revocation lists
+    authorities.py   Fabric CA servers
+    identities.py    listing, renewing and revoking
+    export.py        what a client of an organisation needs
+    definitions.py   what operators who keep their own keys tell each other
+    bundle.py        one operator's part of a network that spans hosts
+    agreement.py     agreeing on chaincodes in such a network
     files.py         writing files that are whole or absent
     genesis.py       the first block of each channel
     profiles.py      Fabric's common connection profiles
@@ -15,8 +22,13 @@ General layout:
     ports.py         free ports
     logs.py          the network's own log
     startup.py       the steps of bringing a network up
+    upgrades.py      the topology after an upgrade of a chaincode
     nodelogs.py      reading the logs of all nodes as one
     snapshots.py     snapshots of a channel's state: taken, compared, joined from
+    transition.py    what a running network does not take, and what exists in between; `members.py` its short forms
+    plan.py          what differs from a topology, as steps; `plan_look.py` asks the nodes, `differences.py` has the words
+    apply.py         taking the steps; `control.py` is how another process asks for it
+    configuration.py changing a channel's configuration
     network.py       `Network`: up, attach, connect, deploy, down
     observe.py       looking at nodes, channels, chaincodes and certificates; `observation.py` holds what was seen
     participation.py an ordering node's administration of its channels
@@ -25,15 +37,25 @@ General layout:
 
 from __future__ import annotations
 
+from sovchain.network.apply import Applied
 from sovchain.network.errors import (
     AlreadyUp,
+    ApplyUnderWay,
+    AuthorityExpired,
+    BlocksDiffer,
     ChaincodeFailed,
+    ChangesRefused,
+    ConfigurationRefused,
+    CouchDbUnusable,
+    DefinitionRefused,
+    DefinitionsMissing,
     DirectoryRefused,
     EngineFailed,
     EngineUnavailable,
     ImagesMissing,
     InstanceDamaged,
     InstanceError,
+    KeysElsewhere,
     LifecycleError,
     NetworkError,
     NodeFailed,
@@ -43,6 +65,7 @@ from sovchain.network.errors import (
     PortInUse,
     ProgramsMissing,
     RuntimeUnavailable,
+    SignaturesMissing,
     SnapshotFailed,
     TopologyChanged,
     TopologyError,
@@ -52,19 +75,30 @@ from sovchain.network.errors import (
 from sovchain.network.instance import Status
 from sovchain.network.network import Network
 from sovchain.network.observation import Observation
+from sovchain.network.plan import Plan, Step
 from sovchain.network.startup import Progress
 from sovchain.network.topology import Topology, default_topology
 from sovchain.network.topologyfile import load_topology, parse_topology
 
 __all__ = [
     "AlreadyUp",
+    "Applied",
+    "ApplyUnderWay",
+    "AuthorityExpired",
+    "BlocksDiffer",
     "ChaincodeFailed",
+    "ChangesRefused",
+    "ConfigurationRefused",
+    "CouchDbUnusable",
+    "DefinitionRefused",
+    "DefinitionsMissing",
     "DirectoryRefused",
     "EngineFailed",
     "EngineUnavailable",
     "ImagesMissing",
     "InstanceDamaged",
     "InstanceError",
+    "KeysElsewhere",
     "LifecycleError",
     "Network",
     "NetworkError",
@@ -73,12 +107,15 @@ __all__ = [
     "NotEnoughSpace",
     "NotUp",
     "Observation",
+    "Plan",
     "PortInUse",
     "ProgramsMissing",
     "Progress",
     "RuntimeUnavailable",
+    "SignaturesMissing",
     "SnapshotFailed",
     "Status",
+    "Step",
     "Topology",
     "TopologyChanged",
     "TopologyError",

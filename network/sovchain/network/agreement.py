@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S: Final = 1.0
 """How often an operator looks whether the others have approved."""
+_PAUSE_MAX_S: Final = 10.0
+"""Longest pause after something went wrong: the others may be days away."""
 _TURN_S: Final = 1.5
 """How long an operator leaves the commit to each member before it."""
 
@@ -48,6 +50,7 @@ async def agreeing(running: Running) -> AsyncIterator[None]:
 
 
 async def _until_agreed(running: Running) -> None:
+    pause = LOOK_EVERY_S
     while True:
         try:
             await agree(running, running.site.topology.chaincodes)
@@ -56,7 +59,12 @@ async def _until_agreed(running: Running) -> None:
             return
         except NetworkError as error:
             _log.warning("agreement goes on", what=error.what, why=error.why)
-            await asyncio.sleep(LOOK_EVERY_S)
+        except Exception:
+            # Nobody awaits this before the network goes down.
+            _log.exception("agreement ended")
+            raise
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, _PAUSE_MAX_S)
 
 
 async def agree(running: Running, chaincodes: Sequence[ChaincodeSpec]) -> list[Deployed]:
@@ -76,9 +84,18 @@ async def agree(running: Running, chaincodes: Sequence[ChaincodeSpec]) -> list[D
         peers = [_administration(running, stack, operator, node.host) for node in own.all_nodes]
         packages = {running.package_id(operator, spec): running.packages[operator][spec.name] for spec, _ in pairs}
         await asyncio.gather(*(install(peer, packages) for peer in peers))
-        return list(
-            await asyncio.gather(*(_Agreement(running, spec, name, peers[0], stack).reach() for spec, name in pairs))
-        )
+        orderers = {name: _orderers(running, stack, name) for _, name in pairs}
+        ways = [
+            asyncio.create_task(_Agreement(running, spec, name, peers[0], orderers[name]).reach())
+            for spec, name in pairs
+        ]
+        try:
+            return list(await asyncio.gather(*ways))
+        finally:
+            # When one way is blocked all begin again, on new connections.
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
 
 
 def _administration(running: Running, stack: AsyncExitStack, organization: str, host: str) -> Administration:
@@ -91,6 +108,18 @@ def _administration(running: Running, stack: AsyncExitStack, organization: str, 
     return Administration(peer)
 
 
+def _orderers(running: Running, stack: AsyncExitStack, channel: str) -> OrderingNodes:
+    topology = running.site.topology
+    addresses = [
+        node_address(running.site, running.material.organization(part.name), node.host)
+        for part in topology.orderers(channel)
+        for node in part.all_nodes
+    ]
+    orderers = OrderingNodes(addresses, bft=topology.consensus == "bft")
+    stack.push_async_callback(orderers.close)
+    return orderers
+
+
 @dataclass
 class _Agreement:
     """The way of one chaincode on one channel to its committed definition, as one operator walks it."""
@@ -99,19 +128,10 @@ class _Agreement:
     spec: ChaincodeSpec
     channel: str
     own: Administration
-    stack: AsyncExitStack
+    orderers: OrderingNodes
 
     async def reach(self) -> Deployed:
-        topology = self.running.site.topology
-        orderers = OrderingNodes(
-            [
-                node_address(self.running.site, self.running.material.organization(part.name), node.host)
-                for part in topology.orderers(self.channel)
-                for node in part.all_nodes
-            ],
-            bft=topology.consensus == "bft",
-        )
-        self.stack.push_async_callback(orderers.close)
+        """Approve, wait for the others, commit or see it committed. Raises LifecycleError."""
         transactions: list[str] = []
         seen_at: float | None = None
         loop = asyncio.get_running_loop()
@@ -119,7 +139,7 @@ class _Agreement:
             wanted, committed = await self._wanted()
             package = self.running.package_id(self.running.site.operator, self.spec)
             if await self.own.approved(self.channel, wanted) != package:
-                transactions.append(await self.own.approve(self.channel, wanted, package, orderers))
+                transactions.append(await self.own.approve(self.channel, wanted, package, self.orderers))
                 _log.info("approved", channel=self.channel, chaincode=self.spec.name, sequence=wanted.sequence)
             if committed:
                 ids = {self.own.peer.msp_id: package}
@@ -128,7 +148,7 @@ class _Agreement:
             if all(approvals.values()):
                 seen_at = seen_at if seen_at is not None else loop.time()
                 if loop.time() - seen_at >= self._turn() * _TURN_S:
-                    transactions += await self._commit(wanted, orderers)
+                    transactions += await self._commit(wanted)
                     continue
             await asyncio.sleep(LOOK_EVERY_S)
 
@@ -149,19 +169,20 @@ class _Agreement:
             return wanted, True
         return replace(wanted, sequence=current.sequence + 1), False
 
-    async def _commit(self, wanted: ChaincodeDefinition, orderers: OrderingNodes) -> list[str]:
+    async def _commit(self, wanted: ChaincodeDefinition) -> list[str]:
         """Commit with the endorsement of every member's first peer; another operator may be faster."""
         topology, operator = self.running.site.topology, self.running.site.operator
-        others = [
-            _administration(self.running, self.stack, part.name, part.peer_host)
-            for part in topology.members(self.channel)
-            if part.name != operator
-        ]
-        try:
-            transaction = await commit(self.channel, wanted, [self.own, *others], orderers)
-        except LifecycleError as error:
-            _log.warning("not committed here", channel=self.channel, chaincode=wanted.name, why=error.why)
-            await asyncio.sleep(LOOK_EVERY_S)
-            return []
+        async with AsyncExitStack() as stack:
+            others = [
+                _administration(self.running, stack, part.name, part.peer_host)
+                for part in topology.members(self.channel)
+                if part.name != operator
+            ]
+            try:
+                transaction = await commit(self.channel, wanted, [self.own, *others], self.orderers)
+            except LifecycleError as error:
+                _log.warning("not committed here", channel=self.channel, chaincode=wanted.name, why=error.why)
+                await asyncio.sleep(LOOK_EVERY_S)
+                return []
         _log.info("committed", channel=self.channel, chaincode=wanted.name, sequence=wanted.sequence)
         return [transaction]

@@ -30,7 +30,7 @@ from sovchain.network.ports import ADDRESS, authority_ports
 from sovchain.network.runtimes import Site
 from sovchain.network.runtimes.processes import Supervised, last_line
 from sovchain.network.runtimes.programs import Programs, find_programs
-from sovchain.network.topology import AnyOrganization
+from sovchain.network.topology import AnyOrganization, Topology
 
 PROGRAM: Final = "fabric-ca-server"
 VERSION: Final = "1.5"
@@ -191,7 +191,8 @@ class AuthorityServers:
         if not parts:
             return
         programs = await find_programs(VERSION, (PROGRAM,), product="Fabric CA", any_folder=True)
-        await asyncio.gather(*(self._launch(site, part, programs) for part in parts))
+        absent = [part for part in parts if _server_name(part) not in self._processes]
+        await asyncio.gather(*(self._launch(site, part, programs) for part in absent))
 
     async def _launch(self, site: Site, part: OrganizationMaterial, programs: Programs) -> None:
         home, name = site.directory / "authorities" / part.organization.name, _server_name(part)
@@ -238,6 +239,12 @@ class AuthorityServers:
             for wait in waits:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
+
+    async def keep(self, topology: Topology) -> None:
+        """Stop the servers of organisations that the topology does not have."""
+        hosts = {f"ca.{part.domain}" for part in topology.everyone if part.certificate_authority == "fabric-ca"}
+        gone = [name for name in self._processes if name not in hosts]
+        await asyncio.gather(*(self._processes.pop(name).stop() for name in gone))
 
     async def stop(self) -> None:
         """Stop the servers."""

@@ -20,6 +20,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from sovchain.network import material_enrolment
+from sovchain.network.authorities import AuthorityServers
 from sovchain.network.definitions import (
     Definition,
     channels_of,
@@ -43,14 +45,25 @@ from sovchain.network.errors import (
     RuntimeUnavailable,
 )
 from sovchain.network.files import make_folder, write_file, write_tree
-from sovchain.network.instance import BundlePart, Description, Instance, open_instance, write_description
+from sovchain.network.instance import (
+    FORMAT,
+    BundlePart,
+    Description,
+    Instance,
+    open_instance,
+    read_description,
+    write_description,
+)
 from sovchain.network.material import Material, create_organization
 from sovchain.network.material_layout import folder_of
+from sovchain.network.ports import allocate, authority_ports
 from sovchain.network.runtimes import Site, own_part
 from sovchain.network.topology import AnyOrganization, Topology
 
 FIRST_PORT: Final = 7050
 """The operator's peers and ordering nodes listen on the ports from this one on, unless another is given."""
+
+_RUNTIMES: Final = ("native", "docker")
 
 
 @dataclass(frozen=True)
@@ -74,8 +87,15 @@ class Completed:
     blocks: Mapping[str, str]
 
 
-def create_bundle(
-    topology: Topology, operator: str, directory: Path, address: str, now: datetime, *, first_port: int = FIRST_PORT
+async def create_bundle(
+    topology: Topology,
+    operator: str,
+    directory: Path,
+    address: str,
+    now: datetime,
+    *,
+    first_port: int = FIRST_PORT,
+    runtime: str = "native",
 ) -> None:
     """Make an operator's keys and its definition in a directory; what is there is kept.
 
@@ -83,42 +103,67 @@ def create_bundle(
         address: host name or address under which the other operators' nodes reach this host.
         now: start of all validities (UTC).
         first_port: its peers listen on the ports from this one on, then its ordering nodes.
+        runtime: "native" or "docker": what the operator's nodes run on; the others need not know.
 
     Raises:
         UnknownName: the topology has no such operator.
         RuntimeUnavailable: the topology asks for what a bundle cannot have.
         DirectoryRefused, AlreadyUp, InstanceDamaged, VersionMismatch, TopologyChanged: see `instance`.
+        ProgramsMissing, NodeFailed, CaError: the operator's Fabric CA does not start, or refuses.
     """
     own = operated_by(topology, operator)
     _check_address(address)
-    if any(part.certificate_authority == "fabric-ca" for part in own):
-        raise RuntimeUnavailable(
-            "native", "the bundle of an organisation cannot start its Fabric CA yet; generate its material", ("native",)
-        )
+    if runtime not in _RUNTIMES:
+        raise RuntimeUnavailable(runtime, "a bundle runs real nodes, which other hosts can reach", _RUNTIMES)
+    if runtime != "native" and any(part.certificate_authority == "fabric-ca" for part in own):
+        raise RuntimeUnavailable(runtime, "the Fabric CA of a bundle runs natively", ("native",))
     with open_instance(directory) as instance:
-        if instance.description is not None:
-            _same(instance, topology, operator)
+        if instance.description is None:
+            # First, so that a repetition goes on with the same ports and address where this is interrupted.
+            write_description(directory, _describe(topology, operator, address, now, first_port, runtime))
+        else:
+            _same(instance, topology, operator, runtime)
+        if _definition_file(directory, operator).exists():
             return
-        hosts = [node.host for node in own_part(topology, operator).nodes]
-        ports = {host: first_port + index for index, host in enumerate(hosts)}
-        endpoints = {host: (address, port) for host, port in ports.items()}
+        description = read_description(directory)
+        assert description is not None
+        assert description.bundle is not None
+        endpoints = description.bundle.endpoints
         for part in own:
-            extra = {node.host: (address,) for node in part.all_nodes}
-            create_organization(part, directory / "organizations", now, extra)
-        definition = define(topology, operator, Material(topology, directory / "organizations"), endpoints, now)
+            further = {node.host: (endpoints[node.host][0],) for node in part.all_nodes}
+            create_organization(part, directory / "organizations", now, further)
+        material = Material(topology, directory / "organizations")
+        await _enrol(Site(directory, topology, description.ports, endpoints, operator), material)
+        definition = define(topology, operator, material, endpoints, now)
         make_folder(directory / "definitions")
         write_file(_definition_file(directory, operator), write_definition(definition))
-        write_description(
-            directory,
-            Description(
-                format=1,
-                runtime="native",
-                topology=topology,
-                ports=ports,
-                created_at=now,
-                bundle=BundlePart(operator=operator, endpoints=endpoints),
-            ),
-        )
+
+
+def _describe(
+    topology: Topology, operator: str, address: str, now: datetime, first_port: int, runtime: str
+) -> Description:
+    """What the bundle consists of, with the ports of the operator's nodes and authorities."""
+    hosts = [node.host for node in own_part(topology, operator).nodes]
+    ports = {host: first_port + index for index, host in enumerate(hosts)}
+    authorities = [name for part in operated_by(topology, operator) for name in authority_ports(part).values()]
+    return Description(
+        format=FORMAT,
+        runtime=runtime,
+        topology=topology,
+        ports=ports | allocate(authorities, None, ports),
+        created_at=now,
+        bundle=BundlePart(operator=operator, endpoints={host: (address, port) for host, port in ports.items()}),
+    )
+
+
+async def _enrol(site: Site, material: Material) -> None:
+    """Have the operator's Fabric CAs, if it has any, issue what its definition tells of; they end with it."""
+    servers = AuthorityServers()
+    try:
+        await servers.start(site, material)
+        await material_enrolment.complete(site, material)
+    finally:
+        await servers.stop()
 
 
 def _check_address(address: str) -> None:
@@ -133,13 +178,13 @@ def _check_address(address: str) -> None:
         raise NetworkError(f"cannot use the address {address!r}", why, "give what the other hosts reach this one by")
 
 
-def _same(instance: Instance, topology: Topology, operator: str) -> None:
+def _same(instance: Instance, topology: Topology, operator: str, runtime: str) -> None:
     description = instance.description
     assert description is not None
     if description.bundle is None or description.bundle.operator != operator:
         held = description.bundle.operator if description.bundle else "a whole network"
         raise DirectoryRefused(instance.directory, f"it holds {held}, not the bundle of {operator}")
-    instance.compare(topology, "native")
+    instance.compare(topology, runtime)
 
 
 def complete(directory: Path, received: Iterable[Definition], now: datetime, blocks: Path | None = None) -> Completed:
@@ -156,7 +201,7 @@ def complete(directory: Path, received: Iterable[Definition], now: datetime, blo
     with open_instance(directory) as instance:
         description = instance.description
         if description is None or description.bundle is None:
-            raise DirectoryRefused(directory, "it holds no bundle: define it first (sovchain network define)")
+            raise DirectoryRefused(directory, "it holds no bundle; sovchain network define makes one")
         topology, operator = description.topology, description.bundle.operator
         definitions = _definitions(directory, topology)
         new = _checked(definitions, received, topology, now)

@@ -72,6 +72,11 @@ class ChannelConfiguration:
         self._orderers = orderers
         self._administrators = {administrator.msp_id: administrator for administrator in administrators}
 
+    @property
+    def has_peers(self) -> bool:
+        """Whether there is a peer that can tell what is in force."""
+        return bool(self._peers)
+
     async def current(self) -> tuple[ChannelBundle, common_pb2.Block]:
         """The newest configuration that a peer has committed, and its block. Raises LifecycleError, ConfigError."""
         answers = await asyncio.gather(
@@ -79,7 +84,8 @@ class ChannelConfiguration:
         )
         found = [answer for answer in answers if isinstance(answer, common_pb2.Block)]
         if not found:
-            raise next(answer for answer in answers if isinstance(answer, BaseException))
+            failures = [answer for answer in answers if isinstance(answer, BaseException)]
+            raise failures[0] if failures else ConfigError(f"no peer tells the configuration of channel {self.channel}")
         block = max(found, key=lambda block: block.header.number)
         return ChannelBundle.from_block(block), block
 
@@ -182,9 +188,10 @@ class ChannelConfiguration:
     async def _everywhere(self, bundle: ChannelBundle) -> None:
         """Wait until the peers of all organisations that are on the channel have this configuration or a later one."""
         staying = [peer for peer in self._peers if peer.msp_id in bundle.application_msp_ids]
-        await asyncio.gather(*(self._has(peer, bundle.sequence) for peer in staying))
+        await asyncio.gather(*(self.reaches(peer, bundle.sequence) for peer in staying))
 
-    async def _has(self, peer: Peer, sequence: int) -> None:
+    async def reaches(self, peer: Peer, sequence: int) -> None:
+        """Wait until a peer has a configuration of this sequence or later. Raises ConfigurationRefused."""
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + WAIT_TIMEOUT_S, _POLL_FIRST_S
         while True:
@@ -235,5 +242,5 @@ def _missing(bundle: ChannelBundle, path: str, present: Collection[str]) -> tupl
     if len(bundle.msps.msp_ids) > _LISTED_MAX:
         return tuple(msp_id for msp_id in bundle.msps.msp_ids if msp_id not in present)
     groups = bundle.policies.satisfying_organisations(path)
-    lacking = sorted((sorted(group.difference(present)) for group in groups), key=len)
+    lacking = sorted((sorted(group.difference(present)) for group in groups), key=lambda names: (len(names), names))
     return tuple(next(filter(None, lacking), ()))

@@ -21,6 +21,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 from fabric_protos.common import common_pb2
+from fabric_protos.msp import msp_config_pb2
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from sovchain.network.certificates import names_of
@@ -29,6 +30,7 @@ from sovchain.network.genesis import channel_definition
 from sovchain.network.material import Material, OrganizationMaterial
 from sovchain.network.material_layout import Holder, holders, public_msp
 from sovchain.network.topology import AnyOrganization, Topology
+from sovchain.protocol.channelconfig import msp_config
 from sovchain.protocol.crypto import load_certificate
 from sovchain.protocol.errors import ProtocolError
 from sovchain.protocol.genesis import genesis_block
@@ -246,9 +248,7 @@ def _check_entry(source: str, entry: OrganizationEntry, part: AnyOrganization, n
             raise DefinitionRefused(source, f"the TLS certificate of {node.host} is not for {node.address}")
 
 
-def _msp_config(entry: OrganizationEntry) -> Any:
-    from sovchain.protocol.channelconfig import msp_config
-
+def _msp_config(entry: OrganizationEntry) -> msp_config_pb2.FabricMSPConfig:
     return msp_config(
         entry.msp_id,
         [entry.root.encode()],

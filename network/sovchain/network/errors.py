@@ -18,6 +18,7 @@
       ImagesMissing            container images are not on this machine
       EngineFailed             the Docker engine or Compose could not do what it was asked to
       NotEnoughSpace           the disk has too little room for what the nodes reserve at their start
+      CouchDbUnusable          the CouchDB that a peer is to keep its state in is not named, or cannot be used
       NodeFailed               a peer or an ordering node does not start, or does not answer
       ChaincodeFailed          a chaincode instance does not start
       ConfigurationRefused     a change of a channel's configuration did not come into force
@@ -204,7 +205,8 @@ class TopologyChanged(InstanceError):
             directory,
             f"cannot use {directory} with this topology",
             f"it holds a network with another topology: {difference}",
-            "leave the topology out to use the stored one, or bring the network up in an empty directory",
+            "leave the topology out to use the stored one, bring it up so and change it there (sovchain plan, sovchain apply), "
+            "or bring the network up in an empty directory",
             difference=difference,
         )
         self.difference = difference
@@ -361,6 +363,10 @@ class NotEnoughSpace(NetworkError):
         self.directory = directory
         self.needed_bytes = needed_bytes
         self.free_bytes = free_bytes
+
+
+class CouchDbUnusable(NetworkError):
+    """The CouchDB that a peer is to keep its state in is not named, cannot be reached, or does not take the account."""
 
 
 class NodeFailed(NetworkError):

@@ -76,13 +76,20 @@ class BundlePart(BaseModel):
 
 
 class Description(BaseModel):
-    """Content of network.json."""
+    """Content of network.json.
+
+    Attributes:
+        topology: what the network is to be.
+        previous: what it was before a change that is not completed (`Network.apply`); None when there is none.
+        ports: port of each service; those of services that are yet to come are kept too.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: int
     runtime: str
     topology: Topology
+    previous: Topology | None = None
     ports: Mapping[str, int] = Field(default_factory=dict)
     created_at: datetime
     bundle: BundlePart | None = None
@@ -99,6 +106,7 @@ class Status:
         started_at: when that process started it (RFC 3339, UTC); empty when down.
         runtime: name of the runtime.
         topology: the stored topology; None when the directory holds none yet.
+        changing: whether a change towards that topology is not completed (`Network.apply`).
         ports: port of each service, by its name.
         bundle: whose part of a network that spans hosts it is; None when all of the network is here.
     """
@@ -111,6 +119,7 @@ class Status:
     topology: Topology | None = field(default=None, repr=False)
     ports: Mapping[str, int] = field(default_factory=dict, repr=False)
     bundle: BundlePart | None = field(default=None, repr=False)
+    changing: bool = False
 
 
 class Instance:
@@ -140,12 +149,26 @@ class Instance:
         """Store what the network consists of. Raises TopologyChanged as `compare` does."""
         self.compare(topology, runtime)
         stored = self.description
-        created_at = stored.created_at if stored else self.started_at
-        bundle = stored.bundle if stored else None
-        description = Description(
-            format=FORMAT, runtime=runtime, topology=topology, ports=ports, created_at=created_at, bundle=bundle
+        return self._store(
+            Description(
+                format=FORMAT,
+                runtime=runtime,
+                topology=topology,
+                previous=stored.previous if stored else None,
+                ports={**(stored.ports if stored else {}), **ports},
+                created_at=stored.created_at if stored else self.started_at,
+                bundle=stored.bundle if stored else None,
+            )
         )
-        if description != stored:
+
+    def change(self, topology: Topology, previous: Topology | None, ports: Mapping[str, int]) -> Description:
+        """Store what the network is to become, and what it was as long as that is not completed."""
+        assert self.description is not None
+        update = {"topology": topology, "previous": previous, "ports": dict(ports)}
+        return self._store(self.description.model_copy(update=update))
+
+    def _store(self, description: Description) -> Description:
+        if description != self.description:
             write_description(self.directory, description)
             self.description = description
         return description
@@ -219,6 +242,7 @@ def read_status(directory: Path) -> Status:
             topology=description.topology,
             ports=description.ports,
             bundle=description.bundle,
+            changing=description.previous is not None,
         )
     if not _is_locked(directory):
         return known

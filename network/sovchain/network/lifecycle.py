@@ -300,11 +300,14 @@ def _invocation(channel: str, function: str, arguments: Message) -> Invocation:
     )
 
 
-def agrees(found: _Definition, wanted: ChaincodeDefinition) -> bool:
-    """Whether a definition in a peer's answer says the same as `wanted`, whose defaults are filled in."""
+def agrees(found: _Definition, wanted: ChaincodeDefinition, *, sequence: int | None = None) -> bool:
+    """Whether a definition in a peer's answer says the same as `wanted`, whose defaults are filled in.
+
+    With `sequence` it stands for that of `wanted`.
+    """
     collections = wanted.collections.SerializeToString(deterministic=True) if wanted.collections else b""
     return (
-        found.sequence == wanted.sequence
+        found.sequence == (wanted.sequence if sequence is None else sequence)
         and found.version == wanted.version
         and found.endorsement_plugin == wanted.endorsement_plugin
         and found.validation_plugin == wanted.validation_plugin

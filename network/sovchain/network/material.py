@@ -88,9 +88,11 @@ class NodeMaterial:
 class OrganizationMaterial:
     """The folder of one organisation; what reads here raises InstanceDamaged."""
 
-    def __init__(self, folder: Path, organization: AnyOrganization) -> None:
+    def __init__(self, folder: Path, organization: AnyOrganization, *, bft: bool = False) -> None:
+        """`bft` says that channels name the enrolment certificates of ordering nodes, which must stay the same then."""
         self.folder = folder
         self.organization = organization
+        self._bft = bft
 
     @property
     def msp_id(self) -> str:
@@ -193,15 +195,23 @@ class OrganizationMaterial:
         return Credential(self.read(f"{tls}.crt"), self.read(f"{tls}.key"))
 
     def ends(self, holder: Holder) -> datetime:
-        """When the first of a node's or user's two certificates ends (UTC)."""
-        return min(
-            self.certificate(name).not_valid_after_utc for name in (holder.certificate_file, f"{holder.tls_file}.crt")
-        )
+        """When the first of a node's or user's certificates ends that is renewed here (UTC)."""
+        return min(self.certificate(name).not_valid_after_utc for name in self._renewed(holder))
+
+    def _renewed(self, holder: Holder) -> list[str]:
+        """The certificates of a node or user that are renewed.
+
+        A block of a BFT channel is signed by the very certificates that the channel's configuration names
+        (common/policies/bft.go in Fabric), and their end does not matter to it: they stay.
+        """
+        stays = self._bft and holder.role == "orderer"
+        return [*([] if stays else [holder.certificate_file]), f"{holder.tls_file}.crt"]
 
     def renew(self, now: datetime, *, only: Iterable[str] | None = None) -> list[str]:
         """Renew what ends within `RENEW_WITHIN`, keeping keys, and return the names on the renewed certificates.
 
-        The keys stay, so that a channel configuration that names a node's TLS certificate still recognises it. `only`
+        The keys stay, so that a channel configuration that names a node's TLS certificate still recognises it; under BFT
+        the enrolment certificates of ordering nodes stay too. `only`
         are names of nodes and users to renew now, whenever their certificates end. Certificates from a Fabric CA are
         renewed there (`material_enrolment`). Raises UnknownName.
         """
@@ -253,12 +263,13 @@ class OrganizationMaterial:
         until it ends, so a revocation has to cover it.
         """
         files = holder_files(holder, enrolment, tls, self.tls_root_pem)
-        former = self.certificate(holder.certificate_file)
-        make_folder(self.folder / FORMER)
-        write_file(
-            self.folder / FORMER / f"{holder.name}-{former.serial_number:x}.pem", former.public_bytes(Encoding.PEM)
-        )
-        for name in (holder.certificate_file, f"{holder.tls_file}.crt"):
+        names = self._renewed(holder)
+        if holder.certificate_file in names:
+            former = self.certificate(holder.certificate_file)
+            make_folder(self.folder / FORMER)
+            kept = self.folder / FORMER / f"{holder.name}-{former.serial_number:x}.pem"
+            write_file(kept, former.public_bytes(Encoding.PEM))
+        for name in names:
             write_file(self.folder / name, files[name])
 
     def authority_certificate(self, kind: str) -> x509.Certificate:
@@ -300,7 +311,9 @@ class Material:
     def __init__(self, topology: Topology, root: Path) -> None:
         self.root = root
         self.organizations = {
-            organization.name: OrganizationMaterial(root / folder_of(organization), organization)
+            organization.name: OrganizationMaterial(
+                root / folder_of(organization), organization, bft=topology.consensus == "bft"
+            )
             for organization in topology.everyone
         }
 

@@ -10,6 +10,7 @@ import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,15 +18,25 @@ import structlog
 
 from sovchain.client import Gateway, SigningIdentity
 from sovchain.network.agreement import agree, agreeing
+from sovchain.network.apply import Applied, Apply, plan
 from sovchain.network.checks import check
-from sovchain.network.errors import KeysElsewhere, NetworkError, RuntimeUnavailable, UnknownName
-from sovchain.network.instance import Instance, Status, open_instance, read_status, running
+from sovchain.network.control import ApplyRequest, ask, listening
+from sovchain.network.errors import (
+    ApplyUnderWay,
+    KeysElsewhere,
+    NetworkError,
+    NotUp,
+    RuntimeUnavailable,
+    UnknownName,
+)
+from sovchain.network.instance import Instance, Status, open_instance, read_description, read_status, running
 from sovchain.network.lifecycle import Deployed
 from sovchain.network.logs import logging_to
 from sovchain.network.material import Material
 from sovchain.network.nodes import Peer
 from sovchain.network.observation import Observation
 from sovchain.network.observe import observe
+from sovchain.network.plan import Plan, Step
 from sovchain.network.profiles import profile_path
 from sovchain.network.runtimes import Faults, Site, create_runtime, own_part
 from sovchain.network.runtimes.access import administered_peer
@@ -43,12 +54,21 @@ _log = structlog.get_logger("sovchain.network")
 class Network:
     """A network that is up, whatever it runs on. Build it with `up` or `attach`."""
 
-    def __init__(self, directory: Path, topology: Topology, nodes: Running | None = None, operator: str = "") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        topology: Topology,
+        nodes: Running | None = None,
+        instance: Instance | None = None,
+        operator: str = "",
+    ) -> None:
         """Not for callers: use `up` or `attach`."""
         self._operator = nodes.site.operator if nodes else operator
         self._directory = directory
         self._topology = topology
         self._nodes = nodes
+        self._instance = instance
+        self._changing = asyncio.Lock()
         self._material = nodes.material if nodes else Material(topology, directory / "organizations")
 
     @classmethod
@@ -204,7 +224,7 @@ class Network:
 
     @property
     def topology(self) -> Topology:
-        """The topology that the network was brought up with."""
+        """What the network consists of; while a change is not completed, what there was and what is to come."""
         return self._topology
 
     @property
@@ -267,6 +287,61 @@ class Network:
             return await agree(self._nodes, [spec])
         return await deploy_chaincodes(self._nodes, [spec])
 
+    async def plan(self, topology: Topology | Path | str | None = None) -> Plan:
+        """Say what differs between a topology and the network that runs, as the steps that `apply` would take.
+
+        What is compared is what the nodes say, not what an earlier change has noted; nothing is changed. None: the stored
+        topology, for example after an `apply` that was interrupted.
+
+        Raises:
+            TopologyError: The topology cannot be used.
+            ChangesRefused: A running network does not take the change; says what to do instead.
+            LifecycleError: A node refuses to say what it is.
+        """
+        description = read_description(self._directory)
+        if description is None:
+            raise NotUp(self._directory)
+        return await plan(self._directory, description, _topology(topology) or description.topology)
+
+    async def apply(
+        self, topology: Topology | Path | str | None = None, *, progress: Progress | None = None
+    ) -> Applied:
+        """Bring the network that runs to a topology: organisations, nodes, channels, configurations and chaincodes.
+
+        Each step looks before it acts. After an interruption, of this call or of the process that runs the network, the
+        next call goes on. On an attached network the process that runs it does the work.
+
+        Args:
+            topology: As for `plan`.
+            progress: Called after each step.
+
+        Raises:
+            TopologyError, ChangesRefused: As for `plan`; nothing is changed.
+            ApplyUnderWay: The network is being changed already.
+            SignaturesMissing, ConfigurationRefused: A channel's configuration cannot be changed.
+            NetworkError: A step failed; what was done stays, and a repetition goes on.
+        """
+        wanted = _topology(topology)
+        if self._nodes is None or self._instance is None:
+            result = await ask(self._directory, ApplyRequest(topology=wanted), progress)
+            return Applied(tuple(Step(**step) for step in result["steps"]))
+        if self._changing.locked():
+            raise ApplyUnderWay(self._directory)
+        async with self._changing:
+            assert self._instance.description is not None
+            target = wanted or self._instance.description.topology
+            work = Apply(self._instance, self._nodes, target, progress)
+            try:
+                return await work.run()
+            finally:
+                self._nodes, self._material = work.running, work.running.material
+                self._topology = work.running.site.topology
+
+    async def _answer(self, request: ApplyRequest, progress: Progress) -> dict[str, Any]:
+        """Do what another process asks for (`control`)."""
+        applied = await self.apply(request.topology, progress=progress)
+        return {"steps": [asdict(step) for step in applied.steps]}
+
 
 @asynccontextmanager
 async def _up(
@@ -284,13 +359,20 @@ async def _up(
         try:
             steps = Steps(progress, step_count(chosen, _operator(instance)))
             nodes = await bring_up(instance, chosen, name, runtime, steps)
-            instance.mark("up")
-            _log.info("network is up", directory=str(directory), pid=os.getpid())
-            async with agreeing(nodes) if nodes.site.operator else contextlib.nullcontext():
-                yield Network(directory, chosen, nodes)
+            network = Network(directory, nodes.site.topology, nodes, instance)
+            async with (
+                listening(directory, network._answer),  # one of the object's own methods
+                agreeing(nodes) if nodes.site.operator else contextlib.nullcontext(),
+            ):
+                instance.mark("up")
+                _log.info("network is up", directory=str(directory), pid=os.getpid())
+                yield network
         finally:
-            instance.mark("stopping")
-            await _shielded(runtime.stop)
+            try:
+                instance.mark("stopping")
+            finally:
+                # Also where the directory is gone: its processes are not to outlive it.
+                await _shielded(runtime.stop)
             _log.info("network is down", directory=str(directory))
 
 

@@ -7,6 +7,7 @@ so. What is asked needs the administrators' keys; where an organisation's are no
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -41,7 +42,8 @@ from sovchain.network.observation import (
 )
 from sovchain.network.participation import OrderingNodeAdmin
 from sovchain.network.ports import authority_ports, node_ports
-from sovchain.network.runtimes.access import administered_peer, orderer_admin, site_of
+from sovchain.network.runtimes import create_runtime, own_part
+from sovchain.network.runtimes.access import administrator_of, node_address, orderer_admin, site_of
 from sovchain.network.runtimes.processes import orphan
 from sovchain.network.topology import Node, Topology
 from sovchain.protocol.blocks import header_hash
@@ -50,6 +52,8 @@ from sovchain.protocol.proposals import Invocation
 ASK_TIMEOUT_S: Final = 5.0
 """How long each single question may take."""
 
+_ELSEWHERE: Final = "elsewhere"
+"""What is known of the part of another operator's ordering node in a channel: only its own administrator may ask."""
 _MAX_PROBLEM: Final = 200
 _LEADER: Final = re.compile(r'^consensus_(?:etcdraft|BFT)_is_leader\{channel="([^"]+)"\} 1$', re.MULTILINE)
 _CERTIFICATE_FILES: Final = ("organizations/**/*.pem", "organizations/**/*.crt", "chaincode/**/*.crt")
@@ -115,6 +119,7 @@ class _Observer:
         self.material = Material(self.topology, status.directory / "organizations")
         self.shown: list[tuple[str, bytes]] = []
         """Certificates that endpoints have shown, each with the endpoint's name."""
+        self._serving = _serving(status.directory)
         self._open = AsyncExitStack()
         self._peers: dict[str, Peer | str] = {}
 
@@ -133,9 +138,9 @@ class _Observer:
         asked = dict(zip((n.host for n in orderers), await _all(self._orderer(node) for node in orderers), strict=True))
         nodes, channels, chaincodes, services = await asyncio.gather(
             _all(self._node(service, asked.get(service.host)) for service in self._servers()),
-            _all(self._channel(channel.name, asked) for channel in self.topology.channels),
-            _all(self._definitions(channel.name) for channel in self.topology.channels),
-            _all(self._service(name, port) for name, port in self.site.ports.items() if name.startswith("chaincode ")),
+            _all(self._channel(name, asked) for name in self.site.channels),
+            _all(self._definitions(name) for name in self.site.channels if self._reads(name)),
+            _all(self._service(name) for name in self._services()),
         )
         return replace(
             found,
@@ -146,12 +151,29 @@ class _Observer:
         )
 
     def _nodes(self, kind: str) -> list[Node]:
-        return [node for node in self.topology.nodes if node.kind == kind]
+        """The nodes of a kind; where the network spans hosts, those whose addresses are known."""
+        nodes = [node for node in self.topology.nodes if node.kind == kind]
+        return [node for node in nodes if not self.site.operator or node.host in self.site.endpoints]
+
+    def _is_here(self, node: Node) -> bool:
+        return node in self.site.nodes
+
+    def _reads(self, channel: str) -> bool:
+        """Whether one who is asked here may read a channel: an operator reads those that it is a member of."""
+        return not self.site.operator or self.site.operator in self.topology.channel(channel).members
+
+    def _address(self, host: str) -> str:
+        if self.site.operator and host in self.site.endpoints:
+            address, port = self.site.endpoints[host]
+            return f"{address}:{port}"
+        return f"{HOST}:{self.site.ports.get(host, 0)}"
 
     def _peer(self, node: Node) -> Peer | str:
-        """A conversation with a peer, or why there can be none."""
+        """A conversation with a peer, or why there can be none. One of another operator is asked as any reader may."""
         try:
-            peer = administered_peer(self.site, self.material, self.topology.organization(node.organization), node.host)
+            asker = self.topology.organization(node.organization if self._is_here(node) else self.site.operator)
+            own = self.material.organization(node.organization)
+            peer = Peer(node_address(self.site, own, node.host), administrator_of(self.material, asker))
         except (NetworkError, KeyError, ValueError) as error:
             return _words(error)
         self._open.push_async_callback(peer.close)
@@ -160,14 +182,14 @@ class _Observer:
     # -- nodes -------------------------------------------------------------------------------------------------------
 
     def _servers(self) -> Iterator[_Server]:
-        for node in self.topology.nodes:
+        for node in (*self._nodes("peer"), *self._nodes("orderer")):
             yield _Server(node.host, node.kind, node.organization, node_ports(node)["operations"])
-        for part in self.topology.everyone:
+        for part in own_part(self.topology, self.site.operator).everyone:
             if ports := authority_ports(part):
                 yield _Server(ports["main"], "authority", part.name, ports["operations"])
 
     async def _node(self, server: _Server, asked: _Asked | None) -> NodeSeen:
-        address = f"{HOST}:{self.site.ports.get(server.host, 0)}"
+        address = self._address(server.host)
         certificate, problem = await _attempt(lambda: _shown(address))
         if certificate is not None:
             self.shown.append((address, certificate))
@@ -226,7 +248,8 @@ class _Observer:
     # -- channels ----------------------------------------------------------------------------------------------------
 
     async def _channel(self, name: str, asked: dict[str, _Asked]) -> ChannelSeen:
-        hosts = [node.host for part in self.topology.members(name) for node in part.all_nodes]
+        members = self.topology.members(name) if self._reads(name) else ()
+        hosts = [node.host for part in members for node in part.all_nodes]
         peers = await _all(self._chain(host, name) for host in hosts)
         orderers = [
             self._ordered(node, name, asked[node.host]) for o in self.topology.orderers(name) for node in o.all_nodes
@@ -234,6 +257,8 @@ class _Observer:
         leader = next((chain.host for chain in orderers if chain.leads), "")
         if self.runtime == "embedded":
             leader = "embedded"
+        if not leader and any(chain.part == _ELSEWHERE for chain in orderers):
+            leader = _ELSEWHERE
         return ChannelSeen(
             name, self.topology.channel(name).members, tuple(peers), tuple(orderers),
             await self._agreement(name, peers), leader,
@@ -242,6 +267,8 @@ class _Observer:
     def _ordered(self, node: Node, channel: str, asked: _Asked) -> Chain:
         if self.runtime == "embedded":
             return Chain(node.host, part="embedded")
+        if not self._is_here(node):
+            return Chain(node.host, part=_ELSEWHERE)
         chain = asked.parts.get(channel)
         if chain is None:
             return Chain(node.host, problem=asked.problem or "it has not joined the channel")
@@ -308,14 +335,29 @@ class _Observer:
             channel, name, found.version, found.sequence, dict(sorted(found.approvals.items())), collections
         )
 
-    async def _service(self, name: str, port: int) -> ServiceSeen:
-        address = f"{HOST}:{port}"
-        certificate, problem = await _attempt(lambda: _shown(address))
+    def _services(self) -> Iterator[str]:
+        """The chaincodes that run as services on ports of this machine."""
+        wanted = create_runtime(self.runtime).services(own_part(self.topology, self.site.operator))
+        return (name for name in wanted if name.startswith("chaincode ") and name in self.site.ports)
+
+    async def _service(self, name: str) -> ServiceSeen:
+        port = self.site.ports[name]
+        certificate, problem = await _attempt(lambda: _shown(f"{HOST}:{port}"))
         if certificate is not None:
-            self.shown.append((address, certificate))
-        # "chaincode X of Finance" and "chaincode X, instance A": one process serves several.
-        pid = orphan(self.site.directory / f"run/chaincode-{name.split()[-1]}.pid") or 0
-        return ServiceSeen(name, address, certificate is not None, pid, problem)
+            self.shown.append((f"{HOST}:{port}", certificate))
+        return ServiceSeen(name, f"{HOST}:{port}", certificate is not None, self._serving.get(port, 0), problem)
+
+
+def _serving(directory: Path) -> dict[int, int]:
+    """Number of the process that serves chaincode at a port, by the port: each has its configuration in its command."""
+    found: dict[int, int] = {}
+    for path in (directory / "run").glob("chaincode-*.pid"):
+        pid = orphan(path)
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            services = json.loads(Path(command[command.index("--config") + 1]).read_bytes())["services"]
+            found |= {int(service["address"].rpartition(":")[2]): pid for service in services if pid}
+    return found
 
 
 def _client(material: OrganizationMaterial, port: int, *, with_certificate: bool) -> httpx.AsyncClient:

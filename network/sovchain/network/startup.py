@@ -17,11 +17,13 @@ from sovchain.network.genesis import genesis_blocks
 from sovchain.network.instance import Instance
 from sovchain.network.lifecycle import Administration, Deployed, deploy, install
 from sovchain.network.material import Material
-from sovchain.network.nodes import NodeAddress, OrderingNodes
+from sovchain.network.material_growth import grow
+from sovchain.network.nodes import OrderingNodes
 from sovchain.network.profiles import write_profiles
 from sovchain.network.runtimes import Packages, Runtime, Site, own_part
 from sovchain.network.runtimes.access import administered_peer, node_address
 from sovchain.network.topology import ChaincodeSpec, Topology
+from sovchain.network.transition import resting
 from sovchain.protocol.lifecycle import ChaincodeDefinition, signature_application_policy
 from sovchain.protocol.packages import package_id
 
@@ -64,27 +66,21 @@ class Running:
 async def bring_up(instance: Instance, topology: Topology, name: str, runtime: Runtime, steps: Steps) -> Running:
     """Start everything in a directory whose lock is held. After a failure the caller stops the runtime.
 
-    Raises what `Network.up` documents.
+    Where a change was interrupted (`Network.apply`), the nodes of before and after are started on the channels as they
+    were, and everything else is left to the next `apply`. Raises what `Network.up` documents.
     """
     now = datetime.now(UTC)
-    site = await _site(instance, topology, name, runtime)
+    previous = instance.description.previous if instance.description else None
+    runs = topology if previous is None else resting(previous, topology)
+    site = await _site(instance, topology, runs, name, runtime)
     packages = await runtime.prepare(site)
     steps.ended("chaincode instances launched")
-    material = (
-        Material(topology, site.directory / "organizations")
-        if site.operator
-        else Material.create(topology, site.directory / "organizations", now)
-    )
-    await runtime.start_authorities(site, material)
-    for enrolled in await material_enrolment.complete(site, material):
-        _log.info("enrolled", name=enrolled)
-    for renewed in [*material.renew(now), *await material_enrolment.renew(site, material, now)]:
-        _log.info("certificate renewed", name=renewed)
+    material = await provide_material(site, runtime, now)
     steps.ended("keys and certificates")
     blocks = (
         stored_blocks(site)
         if site.operator
-        else genesis_blocks(topology, material, site.endpoints, site.directory / "channels", now)
+        else genesis_blocks(runs, material, site.endpoints, site.directory / "channels", now)
     )
     write_profiles(site, material, site.directory / "connections")
     steps.ended("channel configurations")
@@ -94,10 +90,34 @@ async def bring_up(instance: Instance, topology: Topology, name: str, runtime: R
     if site.operator:
         # The others may come later, or be down: what takes them goes on meanwhile (`agreement`).
         return running
+    if previous is not None:
+        _log.warning("a change of the network is not completed: sovchain apply goes on with it")
+        return running
     await deploy_chaincodes(running, topology.chaincodes, steps)
     await runtime.ready()
     steps.ended("chaincode instances")
     return running
+
+
+async def provide_material(site: Site, runtime: Runtime, now: datetime) -> Material:
+    """Make the keys and certificates that are lacking, renew those that end soon, and return all.
+
+    An operator's part of a network holds its own and makes none for others. Raises NetworkError,
+    sovchain.client.ca.CaError, OSError.
+    """
+    root = site.directory / "organizations"
+    if site.operator:
+        material = Material(site.topology, root)
+    else:
+        material = Material.create(site.topology, root, now)
+        for made in grow(site.topology, root, now):
+            _log.info("keys made", name=made)
+    await runtime.start_authorities(site, material)
+    for enrolled in await material_enrolment.complete(site, material):
+        _log.info("enrolled", name=enrolled)
+    for renewed in [*material.renew(now), *await material_enrolment.renew(site, material, now)]:
+        _log.info("certificate renewed", name=renewed)
+    return material
 
 
 def step_count(topology: Topology, operator: str) -> int:
@@ -105,19 +125,19 @@ def step_count(topology: Topology, operator: str) -> int:
     return 4 if operator else 5 + sum(len(chaincode.channels) for chaincode in topology.chaincodes)
 
 
-async def _site(instance: Instance, topology: Topology, name: str, runtime: Runtime) -> Site:
+async def _site(instance: Instance, topology: Topology, runs: Topology, name: str, runtime: Runtime) -> Site:
     """Find the network's ports, make sure that they are free, and store what the network consists of."""
     stored = instance.description
     kept = stored.ports if stored else {}
     bundle = stored.bundle if stored else None
     operator = bundle.operator if bundle else ""
-    services = runtime.services(own_part(topology, operator))
+    services = runtime.services(own_part(runs, operator))
     if not set(services) <= kept.keys():
         # A directory that cannot take the topology in says so before ports are looked for.
         instance.compare(topology, name)
     ports = ports_module.allocate(services, topology.ports.base, kept, topology.ports.fixed)
-    endpoints = bundle.endpoints if bundle else runtime.endpoints(topology, ports)
-    site = Site(instance.directory, topology, ports, endpoints, operator)
+    endpoints = bundle.endpoints if bundle else runtime.endpoints(runs, ports)
+    site = Site(instance.directory, runs, ports, endpoints, operator)
     if bundle:
         check_complete(site)
     await runtime.release(site)
@@ -134,7 +154,7 @@ async def deploy_chaincodes(
     Raises LifecycleError.
     """
     topology = running.site.topology
-    async with _administrations(running) as members:
+    async with _administrations(running, chaincodes) as members:
         await asyncio.gather(*(
             install(peer, {
                 running.package_id(name, spec): running.packages[name][spec.name]
@@ -150,8 +170,7 @@ async def deploy_chaincodes(
             of_channel = {
                 members[name][0]: running.package_id(name, spec) for name in topology.channel(channel).members
             }
-            of_orderers = _addresses(running, [part.name for part in topology.orderers(channel)])
-            orderers = OrderingNodes(of_orderers, bft=topology.consensus == "bft")
+            orderers = ordering_nodes(running.site, running.material, channel)
             try:
                 deployed = await deploy(channel, definition, of_channel, orderers)
             finally:
@@ -166,24 +185,30 @@ async def deploy_chaincodes(
         )
 
 
-def _addresses(running: Running, names: Sequence[str]) -> list[NodeAddress]:
-    """Addresses of the nodes of these organisations or ordering organisations."""
-    return [
-        node_address(running.site, running.material.organization(name), node.host)
-        for name in names
-        for node in running.material.organization(name).organization.all_nodes
+def ordering_nodes(site: Site, material: Material, channel: str) -> OrderingNodes:
+    """The ordering nodes of a channel. Close them after use."""
+    addresses = [
+        node_address(site, material.organization(part.name), node.host)
+        for part in site.topology.orderers(channel)
+        for node in part.all_nodes
     ]
+    return OrderingNodes(addresses, bft=site.topology.consensus == "bft")
 
 
 @asynccontextmanager
-async def _administrations(running: Running) -> AsyncIterator[dict[str, list[Administration]]]:
-    """A conversation of each organisation's administrator with each of its peers, by the organisation's name."""
+async def _administrations(
+    running: Running, chaincodes: Sequence[ChaincodeSpec]
+) -> AsyncIterator[dict[str, list[Administration]]]:
+    """A conversation with each peer of the organisations that these chaincodes concern, by the organisation's name."""
+    topology = running.site.topology
+    names = {name for spec in chaincodes for channel in spec.channels for name in topology.channel(channel).members}
     peers = {
         organization.name: [
             administered_peer(running.site, running.material, organization, node.host)
             for node in organization.all_nodes
         ]
-        for organization in running.site.topology.organizations
+        for organization in topology.organizations
+        if organization.name in names
     }
     try:
         yield {name: [Administration(peer) for peer in several] for name, several in peers.items()}

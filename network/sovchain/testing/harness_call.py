@@ -48,7 +48,7 @@ class MemberAccess:
     caller: str
     collections: Callable[[str], Mapping[str, Collection]]
 
-    def permissions(self, namespace: str, collection: str) -> tuple[bool, bool]:
+    def permissions(self, simulator: TxSimulator, namespace: str, collection: str) -> tuple[bool, bool]:
         """Return (may read, may write). Raises CollectionMissing."""
         found = self.collections(namespace).get(collection)
         if found is None:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
 import pytest
 import pytest_asyncio
 from cases import CASES, DIFFERENCES, Call, X
@@ -31,6 +32,7 @@ run_together = pytest.mark.asyncio(loop_scope="module")
 
 TRANSIENT = {"a": b"1", "b": b"2"}
 LANGUAGES = ("sovchain", "node", "go")
+PEER = "peer0.lab.example"
 
 
 @dataclass
@@ -209,6 +211,29 @@ async def test_several_streams_of_one_service(world: World) -> None:
     proposal = world.lab.proposal("sovchain", "run", '[["channel"]]')
     answers = [await world.lab.endorse(proposal), await world.lab.endorse(proposal, peer=world.lab.second)]
     assert {answer.response.payload for answer in answers} == {json.dumps([CHANNEL]).encode()}
+
+
+@run_together
+async def test_a_peer_that_is_killed_and_started_again_finds_the_chaincode_at_once(world: World) -> None:
+    """The chaincode's process is untouched: it takes the new stream within 5 s of the peer's first answer."""
+    faults = world.lab.network.faults
+    if faults is None or PEER not in faults.targets():
+        pytest.skip("this runtime ends no single peer")
+    held = asyncio.ensure_future(world.lab.endorse(world.lab.proposal("sovchain", "write", "r", "20000"), timeout_s=20))
+    await asyncio.sleep(0.02)
+    await faults.kill(PEER)
+    await asyncio.gather(held, return_exceptions=True)
+    await faults.start(PEER)
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                answer = await world.lab.endorse(world.lab.proposal("sovchain", "run", '[["txid"]]'))
+            except grpc.aio.AioRpcError:
+                await asyncio.sleep(0.05)
+                continue
+            if answer.response.status == 200:
+                break
+            await asyncio.sleep(0.05)
 
 
 def test_each_difference_is_explained() -> None:

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
+from fabric_protos.common import configtx_pb2
 from fabricprograms import VERSIONS, fabric_programs
-from twin import Twin, twin
+from twin import NAMES, Twin, steps, twin
+from twin_config import (
+    Edit,
+    acl,
+    anchor,
+    batch_count,
+    everybody,
+    new_organisation,
+    remove_organisation,
+    revoke,
+    update_envelope,
+)
 from twin_generate import prepare
+from twin_people import Person
 from twin_rounds import rounds
 
 SHORT, LONG = 160, 20_000
+Spoil = Callable[[configtx_pb2.ConfigUpdate], None] | None
 
 
 @pytest.fixture(params=VERSIONS)
@@ -41,6 +56,47 @@ async def test_random_transactions(both: Twin) -> None:
     assert both.compared["answer"] > SHORT
     assert both.compared["code"] >= SHORT
     assert len(both.codes) >= 6, both.codes
+
+
+async def test_configurations(both: Twin) -> None:
+    """Changes of a channel's configuration, taken and refused, and what they mean for who may do what."""
+    people, chance = both.people, random.Random(7)
+    everyone, one = everybody(both), people.admin["One"]
+    root, below, added = new_organisation("NewMSP")
+    guest, of_root = below.issue("guest", "client"), root.issue("of the root", "client")
+    revoked = people.user["Two"]
+
+    async def change(edit: Edit, signers: Sequence[Person], *, spoil: Spoil = None) -> list[int]:
+        codes = await both.order([(update_envelope(both, edit, signers, one, spoil=spoil), edit.__qualname__)])
+        assert bool(codes) == (both.ordered[-1][0] == 200), both.ordered[-1]
+        return codes
+
+    async def propose(*creators: Person) -> None:
+        for creator in creators:
+            signed = both.proposal(*steps(["put", "a", creator.kind], ["get", "a"]), creator=creator)
+            endorsed = await both.propose(signed, case=creator.kind)
+            if endorsed.answers:
+                envelope = both.envelope(endorsed, creator, NAMES[:2])
+                await both.order([(envelope.SerializeToString(), creator.kind)])
+
+    assert await change(batch_count(5), [one]) == []  # the ordering organisation must sign that
+    assert await change(batch_count(5), [people.ordering_admin]) == [0], both.ordered[-1]
+    assert both.channel().bundle.batch.max_message_count == 5
+    assert await change(batch_count(0), [people.ordering_admin]) == []
+    assert await change(anchor("TwoMSP", 7051), [one]) == []
+    assert await change(anchor("TwoMSP", 7051), [people.admin["Two"]]) == [0], both.ordered[-1]
+    assert await change(acl("qscc/GetChainInfo", "/Channel/Application/Admins"), everyone) == [0], both.ordered[-1]
+    assert await change(acl("peer/Propose", "Readers"), [people.user["One"], people.user["Two"]]) == []
+    await propose(guest, revoked)
+    assert await change(added, [one]) == []
+    assert await change(added, everyone) == [0], both.ordered[-1]
+    await propose(guest, of_root, below.issue("without a unit"), below.issue("of two", "client", "peer"))
+    assert await change(revoke(people.authority["Two"], revoked), [people.admin["Two"]]) == [0], both.ordered[-1]
+    await propose(revoked, people.admin["Two"])
+    assert await change(remove_organisation("NewMSP"), everyone) == [0], both.ordered[-1]
+    await propose(guest)
+    await rounds(both, 60, seed=chance.randrange(1 << 30))
+    agreed(both)
 
 
 @pytest.mark.long

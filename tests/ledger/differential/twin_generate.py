@@ -70,8 +70,10 @@ async def prepare(both: Twin) -> None:
 class Generator:
     """Makes lists of steps. The same seed makes the same lists."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, batches: bool) -> None:
+        """`batches` tells whether the peers know the requests for many keys at once, which came with Fabric 3.1."""
         self.random = random.Random(seed)
+        self._batches_known = batches
         self._kinds: list[tuple[int, Callable[[], list[Step]]]] = [
             (10, self._reads_and_writes),
             (4, self._ranges),
@@ -94,7 +96,7 @@ class Generator:
             found.append(["event", chance.choice(["Happened", "x" * 40]), chance.choice(["", "payload"])])
         if chance.random() < 0.2:
             found.insert(0, ["try"])
-        return found
+        return found if self._batches_known else [single for step in found for single in _singles(step)]
 
     def endorsers(self) -> list[str]:
         """Whose endorsements the transaction carries, in some order; more often enough than not."""
@@ -242,3 +244,16 @@ class Generator:
     def _statuses(self) -> list[Step]:
         status = self.random.choice([0, 1, 199, 200, 201, 399, 400, 404, 499, 500, 501, 9999, -1])
         return [["put", self._key(), "with a status"], ["event", "E", "e"], ["status", status, "said so"]]
+
+
+def _singles(step: Step) -> list[Step]:
+    """The same one key at a time."""
+    if step[0] == "many":
+        return [["get", key, *step[2:]] for key in step[1]]
+    if step[0] != "batch":
+        return [step]
+    names = {"PUT_STATE": "put", "DEL_STATE": "delete", "PURGE_PRIVATE_DATA": "purge", "PUT_STATE_METADATA": "policy"}
+    return [
+        [names[kind], key, *([value] if kind.startswith("PUT") else []), collection]
+        for kind, key, value, collection in step[1]
+    ]

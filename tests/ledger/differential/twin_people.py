@@ -71,7 +71,7 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         builder = (
-            _builder(subject, self.certificate.subject, key.public_key())
+            _builder(subject, self.certificate.subject, key.public_key(), begins=self._begins)
             .add_extension(x509.BasicConstraints(True, None), True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
             .add_extension(self._authority_key_identifier(), False)
@@ -94,7 +94,7 @@ class Authority:
         parts = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit) for unit in units]
         subject = x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, kind)])
         builder = (
-            _builder(subject, self.certificate.subject, key.public_key(), expires, begins)
+            _builder(subject, self.certificate.subject, key.public_key(), expires, begins or self._begins)
             .add_extension(x509.BasicConstraints(ca, None), True)
             .add_extension(_usage(signs_certificates=ca), True)
             .add_extension(self._authority_key_identifier(), False)
@@ -121,6 +121,11 @@ class Authority:
             builder = builder.add_revoked_certificate(entry)
         return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
+    @property
+    def _begins(self) -> datetime:
+        """What is issued begins no earlier than its issuer, or nobody would take it."""
+        return self.certificate.not_valid_before_utc
+
     def _authority_key_identifier(self) -> x509.AuthorityKeyIdentifier:
         found = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(found)
@@ -129,7 +134,7 @@ class Authority:
 class People:
     """Everybody of a network, by what they are: `user`, `admin` and `peer` of each organisation, and the odd ones."""
 
-    def __init__(self, material: Material, names: list[str]) -> None:
+    def __init__(self, material: Material, names: list[str], ordering: str) -> None:
         self.user: dict[str, Person] = {}
         self.admin: dict[str, Person] = {}
         self.peer: dict[str, Person] = {}
@@ -151,6 +156,14 @@ class People:
             identity = serialize_identity(part.msp_id, node.certificate_pem)
             self.peer[name] = Person("peer", part.msp_id, identity, load_private_key(node.private_key_pem))
             self.odd.extend(_odd(self.authority[name], names))
+        part = material.organization(ordering)
+        credential = part.user("Admin")
+        self.ordering_admin = Person(
+            "ordering admin",
+            part.msp_id,
+            serialize_identity(part.msp_id, credential.certificate_pem),
+            load_private_key(credential.private_key_pem),
+        )
 
     @property
     def good(self) -> list[Person]:
@@ -165,9 +178,10 @@ def _odd(authority: Authority, names: list[str]) -> list[Person]:
     good = authority.issue("stranger", "client")
     garbage = serialize_identity(authority.msp_id, b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     return [
-        authority.issue("expired", "client", expires=now - timedelta(hours=1)),
-        authority.issue("expired peer", "peer", expires=now - timedelta(hours=1)),
+        authority.issue("expired", "client", expires=now - timedelta(seconds=5)),
+        authority.issue("expired peer", "peer", expires=now - timedelta(seconds=5)),
         authority.issue("not yet valid", "client", begins=now + timedelta(days=2)),
+        authority.issue("older than its issuer", "client", begins=now - timedelta(days=2)),
         authority.issue("second peer", "peer"),
         authority.issue("orderer", "orderer"),
         authority.issue("no unit"),

@@ -41,6 +41,15 @@ class LawText:
     text_hash: str
 
 
+def clause_texts(text: str) -> dict[str, str]:
+    """Each clause's policy as it stands in a law's text, from its first annotation to its semicolon. Raises CedarTextError."""
+    found = {}
+    for policy in parse_policies(text):
+        first, last = policy.tokens[0], policy.tokens[-1]
+        found[policy.clause] = text[first.start : last.end]
+    return found
+
+
 def text_hash(text: str) -> str:
     """Hex SHA-256 of the text in UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()

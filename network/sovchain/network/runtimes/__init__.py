@@ -11,6 +11,7 @@ General layout:
     joining.py     nodes of real Fabric: asked until they answer, joined to their channels
     access.py      reaching nodes with the keys of their organisations
     space.py       room on the disk
+    couchdb.py     the CouchDB servers in which native peers keep their state
     chaincodes.py  processes that serve chaincodes
     processes.py   child processes: watched, started again, found after a kill
     replica.py     start of the embedded runtime's second instance, under a shifted clock (a program, not for import)
@@ -117,7 +118,10 @@ class Faults(Protocol):
 
 
 class Runtime(Protocol):
-    """Starts and stops the nodes and the chaincode of a network. Used once: release, prepare, start, ready, stop."""
+    """Starts and stops the nodes and the chaincode of a network. Used once: release, prepare, start_authorities, start, ready, stop.
+
+    While it runs, `extend` and `shrink` change what runs.
+    """
 
     @property
     def faults(self) -> Faults | None:
@@ -156,6 +160,20 @@ class Runtime(Protocol):
 
     async def ready(self) -> None:
         """Wait until a client can use every chaincode. Raises NetworkError."""
+        ...
+
+    async def extend(self, site: Site, material: Material, genesis_blocks: Mapping[str, bytes]) -> Packages:
+        """Start what `site` has and does not run yet, and wait until it answers; nothing else is touched or joined.
+
+        `site` holds what there was and what comes (`transition.union`): of a chaincode that changes its version both, the
+        old one first. `genesis_blocks` are by channel. Return the packages of all chaincodes, of the newest versions;
+        the runtime goes on with `site`. May be repeated. Raises PortInUse, NetworkError, ChangesRefused for what the
+        runtime cannot add.
+        """
+        ...
+
+    async def shrink(self, site: Site) -> None:
+        """Stop what runs and `site` does not have, and go on with `site`. May be repeated. Raises NetworkError."""
         ...
 
     async def stop(self) -> None:

@@ -2,7 +2,8 @@
 
 Nothing runs as root, may gain rights, writes outside its volumes, or sees the engine's socket. Two networks: on `nodes`,
 which has no way out, containers reach each other by host name; over `access` come those who use the ports that are
-published on 127.0.0.1, and nothing goes out there either.
+published on 127.0.0.1, and nothing goes out there either. Nodes that other hosts are to reach, where a network spans hosts,
+are on `hosts` in its place: their main ports are published on every address, and they go out to the other hosts.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Container:
         memory_mib: limit of its memory.
         mounts: what it may read, and the volumes that it may write.
         ports: published on the loopback address under the same numbers.
+        public_ports: published on every address of this host, for other hosts.
         scratch: folders in memory that it may write.
         more: further keys of the service.
     """
@@ -45,8 +47,12 @@ class Container:
     memory_mib: int
     mounts: Sequence[Mapping[str, Any]]
     ports: Sequence[int] = ()
+    public_ports: Sequence[int] = ()
     scratch: Sequence[str] = ("/tmp",)  # noqa: S108  a path in the container
     more: Mapping[str, Any] = field(default_factory=dict)
+
+
+_HOSTS: Final = {"driver": "bridge", "driver_opts": {"com.docker.network.bridge.enable_icc": "false"}}
 
 
 class ComposeFile:
@@ -62,6 +68,9 @@ class ComposeFile:
         """Add a container under the name of its service."""
         user, _, group = self.user.partition(":")
         inner = {"aliases": [container.host]} if container.host else {}
+        outer = "hosts" if container.public_ports else "access"
+        published = [f"{ADDRESS}:{port}:{port}" for port in container.ports]
+        published += [f"{port}:{port}" for port in container.public_ports]
         self.services[service] = {
             "image": container.image,
             "user": self.user,
@@ -77,17 +86,18 @@ class ComposeFile:
             "stop_grace_period": f"{STOP_S}s",
             "tmpfs": [f"{path}:size=64m,mode=0700,uid={user},gid={group}" for path in container.scratch],
             "volumes": list(container.mounts),
-            "networks": {"nodes": inner, "access": {}} if container.ports else {"nodes": inner},
+            "networks": {"nodes": inner, outer: {}} if published else {"nodes": inner},
             "logging": {"driver": "json-file", "options": {"max-size": "16m", "max-file": "2"}},
             "labels": {"org.sovchain.kind": container.kind},
-            **({"ports": [f"{ADDRESS}:{port}:{port}" for port in container.ports]} if container.ports else {}),
+            **({"ports": published} if published else {}),
             **container.more,
         }
 
     def volume(self, name: str, folder: Path, target: str) -> dict[str, Any]:
         """A named volume that a container may write. It stands for a folder, so that data outlives the project."""
         self._volumes[name] = folder
-        return {"type": "volume", "source": name, "target": target}
+        # Without a copy of what the image has there, with which the engine would also change the folder's owner.
+        return {"type": "volume", "source": name, "target": target, "volume": {"nocopy": True}}
 
     @property
     def folders(self) -> Sequence[Path]:
@@ -107,6 +117,7 @@ class ComposeFile:
                         "com.docker.network.bridge.enable_ip_masquerade": "false",
                     },
                 },
+                **({"hosts": _HOSTS} if any("hosts" in found["networks"] for found in self.services.values()) else {}),
             },
             "volumes": {
                 name: {"driver": "local", "driver_opts": {"type": "none", "o": "bind", "device": str(folder)}}

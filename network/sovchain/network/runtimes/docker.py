@@ -15,6 +15,7 @@ import contextlib
 import os
 import re
 import ssl
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -25,7 +26,16 @@ import httpx
 import structlog
 
 from sovchain.network.authorities import answering_authority, organizations_with_authority
-from sovchain.network.errors import ChaincodeFailed, EngineFailed, NetworkError, PortInUse
+from sovchain.network.errors import (
+    ChaincodeFailed,
+    ChangesRefused,
+    EngineFailed,
+    EngineUnavailable,
+    ImagesMissing,
+    NetworkError,
+    PortInUse,
+    Refusal,
+)
 from sovchain.network.files import make_folder, write_file
 from sovchain.network.genesis import HOST
 from sovchain.network.material import Material
@@ -51,13 +61,18 @@ from sovchain.network.runtimes.joining import Joining
 from sovchain.network.runtimes.processes import cause, end_orphans, last_line
 from sovchain.network.runtimes.programs import matches
 from sovchain.network.runtimes.space import check_space
-from sovchain.network.topology import Topology
+from sovchain.network.topology import Node, Topology
 
 FILE: Final = "compose.yaml"
 PROFILES_VARIABLE: Final = "COMPOSE_PROFILES"
 """Environment variable with further profiles to start, as Compose reads it; `monitoring` is the one to choose."""
 
 _UNPRIVILEGED: Final = 10001
+_FIXED: Final = Refusal(
+    "runtime",
+    "containers are not yet added to a running network or taken from it",
+    "change it on the native runtime, or bring the new topology up in another directory",
+)
 """User and group of the containers when the network is brought up by root, who no container is."""
 _LOOK_EVERY_S: Final = 1.0
 _PAUSE_S: Final = 0.2
@@ -113,7 +128,7 @@ class DockerRuntime:
         now = datetime.now(UTC)
         return {
             organization.name: chaincode_packages(site, organization, now)
-            for organization in site.topology.organizations
+            for organization in site.organizations
             if chaincodes_of(site.topology, organization)
         }
 
@@ -139,19 +154,18 @@ class DockerRuntime:
 
     async def start(self, site: Site, material: Material, genesis_blocks: Sequence[bytes]) -> None:
         """See `Runtime.start`."""
-        names = [channel.name for channel in site.topology.channels]
-        self._joining = Joining(site, material, dict(zip(names, genesis_blocks, strict=True)), self._ended)
+        blocks = dict(zip(site.channels, genesis_blocks, strict=True))
+        self._joining = Joining(site, material, blocks, self._ended)
         check_space(site)
         file = self._compose(site)
         containers = self._filler(site, file)
         for part in organizations_with_authority(material):
             containers.add_authority(part)
         logs: dict[str, str] = {}
-        for part in material.organizations.values():
-            for node in part.organization.all_nodes:
-                containers.add_node(part, node)
-                logs[node_service(node.host)] = node.host
-        for organization in site.topology.organizations:
+        for node in site.nodes:
+            containers.add_node(material.organization(node.organization), node)
+            logs[node_service(node.host)] = node.host
+        for organization in site.organizations:
             if chaincodes_of(site.topology, organization):
                 containers.add_chaincodes(organization, self._code)
                 logs[chaincode_service(organization)] = f"chaincode-{organization.name}"
@@ -159,21 +173,21 @@ class DockerRuntime:
         await self._up(site, file, material)
         await self._follow(site, logs)
         await self._joining.everyone()
-        await asyncio.gather(*(self._check_release(site, material, kind) for kind in ("peer", "orderer")))
+        first = {node.kind: node for node in reversed(site.nodes)}
+        await asyncio.gather(*(self._check_release(site, material, node) for node in first.values()))
 
-    async def _check_release(self, site: Site, material: Material, kind: str) -> None:
-        """Ask one node of a kind for its release. Raises NetworkError: an image may hold another one than its name says."""
-        node = next(node for node in site.topology.nodes if node.kind == kind)
+    async def _check_release(self, site: Site, material: Material, node: Node) -> None:
+        """Ask a node for its release. Raises NetworkError: an image may hold another one than its name says."""
         roots = ssl.create_default_context(cadata=material.organization(node.organization).tls_root_pem.decode())
         address = f"https://{HOST}:{site.ports[node_ports(node)['operations']]}"
         async with httpx.AsyncClient(base_url=address, verify=roots, trust_env=False) as client:
             found = str((await client.get("/version")).json()["Version"]).removeprefix("v")
         if not matches(found, site.topology.fabric_version):
-            image = getattr(self._images, kind)
+            image = getattr(self._images, node.kind)
             raise NetworkError(
                 f"image {image} is of another version",
                 f"it holds Fabric {found} and the topology says {site.topology.fabric_version}",
-                f"correct SOVCHAIN_IMAGE_{kind.upper()}, or fabric_version in the topology",
+                f"correct SOVCHAIN_IMAGE_{node.kind.upper()}, or fabric_version in the topology",
                 image=image,
                 found=found,
             )
@@ -234,11 +248,19 @@ class DockerRuntime:
         log = self._site.directory / f"logs/{host}.log"
         return f"its container {'starts again and again' if int(restarts) else f'ended with {code}'}: {cause(log)}"
 
+    async def extend(self, site: Site, material: Material, genesis_blocks: Mapping[str, bytes]) -> Packages:
+        """See `Runtime.extend`."""
+        raise ChangesRefused([_FIXED])
+
+    async def shrink(self, site: Site) -> None:
+        """See `Runtime.shrink`."""
+        raise ChangesRefused([_FIXED])
+
     async def ready(self) -> None:
         """See `Runtime.ready`."""
         assert self._joining is not None
         assert self._site is not None
-        parts = [part for part in self._site.topology.organizations if chaincode_service(part) in self._containers]
+        parts = [part for part in self._site.organizations if chaincode_service(part) in self._containers]
         await asyncio.gather(*(self.chaincode_listens(chaincode_service(part)) for part in parts))
         await self._joining.usable()
 
@@ -265,12 +287,12 @@ class DockerRuntime:
         """See `Runtime.stop`. Peers end first, then ordering nodes, then the rest."""
         if self._engine is None or self._site is None:
             return
-        engine, topology = self._engine, self._site.topology
+        engine, nodes = self._engine, self._site.nodes
         self._engine = None
         followers, self._followers = self._followers, {}
         try:
             for kind in ("peer", "orderer"):
-                services = [node_service(node.host) for node in topology.nodes if node.kind == kind]
+                services = [node_service(node.host) for node in nodes if node.kind == kind]
                 await engine.stop([self._containers[name] for name in services if name in self._containers])
             await engine.stop(self._containers.values())
             await asyncio.gather(*(follower.drain() for follower in followers.values()))
@@ -286,8 +308,8 @@ class DockerRuntime:
     def targets(self) -> Mapping[str, str]:
         """The services that can be ended and started, by the names that faults have for them."""
         assert self._site is not None
-        nodes = {node.host: node_service(node.host) for node in self._site.topology.nodes}
-        parts = [part for part in self._site.topology.organizations if chaincode_service(part) in self._containers]
+        nodes = {node.host: node_service(node.host) for node in self._site.nodes}
+        parts = [part for part in self._site.organizations if chaincode_service(part) in self._containers]
         return nodes | {f"chaincode of {part.name}": chaincode_service(part) for part in parts}
 
     async def signal(self, action: str, target: str) -> None:
@@ -338,10 +360,9 @@ def _profiles(topology: Topology) -> set[str]:
 def _hand_over(site: Site, material: Material) -> None:
     """Give what containers read and write to the user that they run as, where root brings the network up."""
     folders = [site.directory / name for name in ("nodes", "chaincode", "authorities", "monitoring")]
-    for part in material.organizations.values():
-        folders += [part.node_folder(node.host) for node in part.organization.all_nodes]
-        if part.organization.certificate_authority == "fabric-ca":
-            folders += [part.folder / name for name in ("ca", "tlsca", AUTHORITY_FOLDER)]
+    folders += [material.organization(node.organization).node_folder(node.host) for node in site.nodes]
+    for part in organizations_with_authority(material):
+        folders += [part.folder / name for name in ("ca", "tlsca", AUTHORITY_FOLDER)]
     for top in folders:
         for folder, _, files in os.walk(top):
             for path in (folder, *(os.path.join(folder, name) for name in files)):
@@ -357,4 +378,22 @@ async def end_containers(directory: Path) -> None:
         await engine.remove(project_name(directory))
 
 
-__all__ = ["DockerFaults", "DockerRuntime", "end_containers"]
+def main(version: str) -> int:
+    """Print what would run a version of Fabric in containers, or in one line why nothing can; 0 or 1."""
+
+    async def look() -> str:
+        engine, images = await Engine.find(), Images.choose(version)
+        ways = {name: f"docker pull {name}" for name in (images.peer, images.orderer)}
+        await engine.check_images({**ways, images.chaincode: f"scripts/chaincode-image {images.chaincode}"})
+        return f"Docker {engine.version}, Compose {engine.compose_version}, {images.peer}"
+
+    try:
+        print(asyncio.run(look()))  # noqa: T201  # this is a program's answer
+    except (EngineUnavailable, ImagesMissing) as error:
+        print(f"{error.why}; {error.remedy}")  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -9,6 +9,7 @@ DIR/monitoring/data/          what both keep
 from __future__ import annotations
 
 import secrets
+import sysconfig
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from sovchain.network.certificates import CertificateAuthority, Validity
 from sovchain.network.files import make_folder, write_file, write_tree
 from sovchain.network.material import Material
 from sovchain.network.ports import node_ports
-from sovchain.network.runtimes import Site
+from sovchain.network.runtimes import Site, own_part
 from sovchain.network.runtimes.compose import ComposeFile, Container, health, mount
 from sovchain.network.runtimes.docker_images import Images
 
@@ -51,9 +52,10 @@ def metrics_root(site: Site, now: datetime) -> bytes:
 def prometheus_config(site: Site) -> bytes:
     """Return whom Prometheus asks: one job for each organisation, whose nodes one root vouches for."""
     jobs = []
-    for organization in site.topology.everyone:
+    for organization in own_part(site.topology, site.operator).everyone:
         nodes = organization.all_nodes
-        targets = [f"{site.endpoints[node.host][0]}:{site.ports[node_ports(node)['operations']]}" for node in nodes]
+        # Containers reach each other by their host names, also where other hosts reach a node by an address.
+        targets = [f"{node.host}:{site.ports[node_ports(node)['operations']]}" for node in nodes]
         labels = {"organization": organization.name, "kind": nodes[0].kind}
         jobs.append(
             {
@@ -81,8 +83,8 @@ def add_monitoring(file: ComposeFile, site: Site, material: Material, images: Im
     """Add both services to a Compose file and write what they are configured with."""
     folder = site.directory / "monitoring"
     make_folder(folder / "roots")
-    for part in material.organizations.values():
-        write_file(folder / f"roots/{part.organization.name}.pem", part.tls_root_pem, durable=False)
+    for name in {node.organization for node in site.nodes}:
+        write_file(folder / f"roots/{name}.pem", material.organization(name).tls_root_pem, durable=False)
     write_file(folder / "prometheus.yml", prometheus_config(site), durable=False)
     if not (folder / _ADMIN_FILE).exists():
         write_file(folder / _ADMIN_FILE, f"GF_SECURITY_ADMIN_PASSWORD={secrets.token_hex(16)}\n".encode())
@@ -153,7 +155,6 @@ def _grafana(port: int, prometheus_port: int) -> Mapping[str, Any]:
 
 
 def shipped_folder() -> Path:
-    """The folder `docker` of this project: in the checkout, or in what an installed package brings."""
-    here = Path(__file__).resolve()
-    installed = here.parents[1] / "docker"
-    return installed if installed.is_dir() else here.parents[4] / "docker"
+    """The folder `docker` of this project: in the checkout, or where an installed package has put it."""
+    checkout = Path(__file__).resolve().parents[4] / "docker"
+    return checkout if checkout.is_dir() else Path(sysconfig.get_path("data")) / "share/sovchain/docker"

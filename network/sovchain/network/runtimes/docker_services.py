@@ -119,7 +119,7 @@ class Containers:
             make_folder(folder / "config" / name)
         clean(folder / "config")
         place = NodePlace(
-            host=node.host,
+            host=self.site.endpoints[node.host][0],
             listen=_EVERYWHERE,
             port=self.site.ports[ports["main"]],
             operations_port=self.site.ports[ports["operations"]],
@@ -133,7 +133,8 @@ class Containers:
         name = "orderer.yaml" if node.kind == "orderer" else "core.yaml"
         write_file(folder / "config" / name, self._settings(part, node, place, folder), durable=False)
         # Nobody dials the port on which chaincode would register that the peer starts itself.
-        published = [place.port, place.operations_port, *([place.second_port] if node.kind == "orderer" else [])]
+        published = [place.operations_port, *([place.second_port] if node.kind == "orderer" else [])]
+        public = bool(self.site.operator)
         own = part.node_folder(node.host)
         container = Container(
             kind=node.kind,
@@ -146,7 +147,8 @@ class Containers:
                 mount(own / "tls", f"{_CONFIG}/tls"),
                 self.file.volume(f"data.{node_service(node.host)}", folder / "data", _DATA),
             ],
-            ports=published,
+            ports=published if public else [place.port, *published],
+            public_ports=[place.port] if public else [],
             more={
                 "environment": {
                     "FABRIC_CFG_PATH": _CONFIG,
@@ -165,7 +167,8 @@ class Containers:
             return as_yaml(orderer_settings(part.msp_id, place))
         first = part.organization.all_nodes[0].host
         couchdb = self._add_couchdb(node, folder) if self.site.topology.state_database == "couchdb" else None
-        bootstrap = f"{first}:{self.site.ports[first]}"
+        host, port = self.site.endpoints[first]
+        bootstrap = f"{host}:{port}"
         return as_yaml(
             peer_settings(
                 node.host,

@@ -58,6 +58,14 @@ class Joining:
         """
         await self._join(next(node for node in self._site.nodes if node.host == host), self._blocks)
 
+    async def answers(self, host: str) -> None:
+        """Wait until a node answers, and join it to nothing. Raises NodeFailed."""
+        await self._join(next(node for node in self._site.topology.nodes if node.host == host), ())
+
+    def at(self, site: Site) -> Joining:
+        """The same for what the network has become."""
+        return Joining(site, self._material, self._blocks, self._ended)
+
     async def _join(self, node: Node, channels: Collection[str]) -> None:
         await (self._orderer if node.kind == "orderer" else self._peer)(node, channels)
 

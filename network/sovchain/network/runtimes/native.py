@@ -18,26 +18,24 @@ from datetime import UTC, datetime
 from typing import Final
 
 from sovchain.network.authorities import AuthorityServers
-from sovchain.network.errors import RuntimeUnavailable
 from sovchain.network.files import clean, make_folder, write_file
 from sovchain.network.genesis import loopback_endpoints
 from sovchain.network.material import Material, OrganizationMaterial
 from sovchain.network.ports import ADDRESS, EVERY_ADDRESS, node_ports, service_names
-from sovchain.network.runtimes import RUNTIMES, Endpoint, Packages, Site
+from sovchain.network.runtimes import Endpoint, Packages, Site, couchdb
 from sovchain.network.runtimes.chaincodes import (
     ChaincodeInstance,
     ChaincodeTls,
     build_package,
-    chaincode_service,
-    chaincodes_of,
     serve_command,
     serve_configuration,
     serve_environment,
+    served_by,
 )
 from sovchain.network.runtimes.joining import Joining
 from sovchain.network.runtimes.processes import Supervised, cause, end_orphans
 from sovchain.network.runtimes.programs import Programs, find_programs
-from sovchain.network.runtimes.settings import NodePlace, Settings, as_yaml, orderer_settings, peer_settings
+from sovchain.network.runtimes.settings import CouchDb, NodePlace, Settings, as_yaml, orderer_settings, peer_settings
 from sovchain.network.runtimes.space import check_space
 from sovchain.network.topology import ChaincodeSpec, Node, Organization, Topology
 
@@ -61,10 +59,12 @@ class NativeRuntime:
         self._site: Site | None = None
         self._joining: Joining | None = None
         self._programs: Programs | None = None
-        self._chaincodes: list[ChaincodeInstance] = []
+        self._serving: dict[tuple[str, str], ChaincodeInstance] = {}
+        """The process that serves a chaincode, by organisation and label of the package."""
         self._orderers: dict[str, Supervised] = {}
         self._peers: dict[str, Supervised] = {}
         self._authorities = AuthorityServers()
+        self._couchdb: Mapping[str, CouchDb] = {}
 
     @property
     def faults(self) -> NativeFaults:
@@ -74,7 +74,7 @@ class NativeRuntime:
     @property
     def processes(self) -> Mapping[str, Supervised]:
         """Everything that was started, by its name: nodes by their host names, `chaincode of <organisation>`."""
-        chaincodes = {f"chaincode {instance.name}": instance for instance in self._chaincodes}
+        chaincodes = {f"chaincode {instance.name}": instance for instance in self._serving.values()}
         return {**self._peers, **self._orderers, **chaincodes}
 
     async def answers(self, target: str) -> None:
@@ -88,14 +88,10 @@ class NativeRuntime:
 
     def services(self, topology: Topology) -> Sequence[str]:
         """Three ports for each node, then one for each chaincode of each organisation."""
-        _supported(topology)
         return [
-            *service_names(topology),
-            *(
-                chaincode_service(organization.name, spec.name)
-                for organization in topology.organizations
-                for spec in chaincodes_of(topology, organization)
-            ),
+            # A peer's CouchDB is there already, wherever it is (`couchdb`).
+            *(name for name in service_names(topology) if not name.endswith("/couchdb")),
+            *(service for organization in topology.organizations for _, service in served_by(topology, organization)),
         ]
 
     def endpoints(self, topology: Topology, ports: Mapping[str, int]) -> Mapping[str, Endpoint]:
@@ -105,42 +101,59 @@ class NativeRuntime:
     async def release(self, site: Site) -> None:
         """See `Runtime.release`."""
         self._programs = await find_programs(site.topology.fabric_version)
+        self._couchdb = couchdb.read_servers(site)
+        await couchdb.check_servers(self._couchdb)
         await end_orphans(site.directory)
 
     async def prepare(self, site: Site) -> Packages:
         """See `Runtime.prepare`."""
+        return await self._serve(site)
+
+    async def _serve(self, site: Site) -> Packages:
+        """Start the chaincodes of each organisation that are not served yet, in one process; return all packages."""
         now = datetime.now(UTC)
-        packages = {}
+        packages: dict[str, dict[str, bytes]] = {}
         for organization in site.organizations:
-            specs = chaincodes_of(site.topology, organization)
-            if specs:
-                packages[organization.name] = await self._start_chaincodes(site, organization, specs, now)
+            served = served_by(site.topology, organization)
+            if not served:
+                continue
+            folder = site.directory / "chaincode" / organization.name
+            make_folder(folder)
+            clean(folder)
+            tls = ChaincodeTls.create(folder / "tls", now)
+            services = []
+            for spec, service in served:
+                address = f"{ADDRESS}:{site.ports[service]}"
+                package = build_package(spec, [address], tls)
+                packages.setdefault(organization.name, {})[spec.name] = package
+                if (organization.name, spec.label) not in self._serving:
+                    services.append((spec, package, address))
+            if services:
+                await self._start_chaincodes(site, organization, services, tls)
         return packages
 
     async def _start_chaincodes(
-        self, site: Site, organization: Organization, specs: Sequence[ChaincodeSpec], now: datetime
-    ) -> dict[str, bytes]:
-        folder = site.directory / "chaincode" / organization.name
-        make_folder(folder)
-        clean(folder)
-        tls = ChaincodeTls.create(folder / "tls", now)
-        addresses = {
-            spec.name: f"{ADDRESS}:{site.ports[chaincode_service(organization.name, spec.name)]}" for spec in specs
-        }
-        packages = {spec.name: build_package(spec, [addresses[spec.name]], tls) for spec in specs}
-        services = [(spec, packages[spec.name], addresses[spec.name]) for spec in specs]
-        config = folder / "serve.json"
+        self,
+        site: Site,
+        organization: Organization,
+        services: Sequence[tuple[ChaincodeSpec, bytes, str]],
+        tls: ChaincodeTls,
+    ) -> None:
+        """Start one process for some chaincodes of an organisation; the first one is called by the organisation alone."""
+        labels = [spec.label for spec, _, _ in services]
+        is_first = not any(owner == organization.name for owner, _ in self._serving)
+        name = organization.name if is_first else f"{organization.name}-{labels[0]}"
+        config = site.directory / "chaincode" / organization.name / ("serve.json" if is_first else f"{labels[0]}.json")
         write_file(config, json.dumps(serve_configuration(services, tls), indent=2).encode(), durable=False)
         instance = ChaincodeInstance(
-            name=f"of {organization.name}",
+            name=f"of {name}",
             command=serve_command(config),
             environment=serve_environment("random"),
-            log_path=site.directory / f"logs/chaincode-{organization.name}.log",
-            pid_path=site.directory / f"run/chaincode-{organization.name}.pid",
+            log_path=site.directory / f"logs/chaincode-{name}.log",
+            pid_path=site.directory / f"run/chaincode-{name}.pid",
         )
-        self._chaincodes.append(instance)
+        self._serving |= {(organization.name, label): instance for label in labels}
         await instance.start()
-        return packages
 
     async def start_authorities(self, site: Site, material: Material) -> None:
         """See `Runtime.start_authorities`."""
@@ -148,12 +161,19 @@ class NativeRuntime:
 
     async def start(self, site: Site, material: Material, genesis_blocks: Sequence[bytes]) -> None:
         """See `Runtime.start`."""
-        self._site = site
         blocks = dict(zip(site.channels, genesis_blocks, strict=True))
+        await self._start_nodes(site, material, blocks)
+        assert self._joining is not None
+        await self._joining.everyone()
+
+    async def _start_nodes(self, site: Site, material: Material, blocks: Mapping[str, bytes]) -> list[str]:
+        """Start the nodes that do not run yet, without waiting for them; return their hosts."""
+        self._site = site
         self._joining = Joining(site, material, blocks, self._ended)
         check_space(site)
         self._write_builder(site)
-        for node in site.nodes:
+        started = [node for node in site.nodes if node.host not in self.processes]
+        for node in started:
             own = material.organization(node.organization)
             place = _place(site, own, node)
             if node.kind == "orderer":
@@ -163,9 +183,43 @@ class NativeRuntime:
             builder = str(site.directory / "nodes/builder")
             first, port = site.endpoints[own.organization.all_nodes[0].host]
             bootstrap = f"{first}:{port}"
-            settings = peer_settings(node.host, site.topology, own.msp_id, place, builder=builder, bootstrap=bootstrap)
+            server = self._couchdb.get(node.host)
+            settings = peer_settings(
+                node.host, site.topology, own.msp_id, place, builder=builder, bootstrap=bootstrap,
+                couchdb=CouchDb(server.address, "", "") if server else None,
+            )  # fmt: skip
             self._peers[node.host] = await self._launch("peer", ["node", "start"], settings, node.host)
-        await self._joining.everyone()
+        return [node.host for node in started]
+
+    async def extend(self, site: Site, material: Material, genesis_blocks: Mapping[str, bytes]) -> Packages:
+        """See `Runtime.extend`. Chaincodes that are new are served by a further process of the organisation."""
+        self._couchdb = couchdb.read_servers(site)
+        packages = await self._serve(site)
+        started = await self._start_nodes(site, material, genesis_blocks)
+        assert self._joining is not None
+        await asyncio.gather(*(self._joining.answers(host) for host in started))
+        await asyncio.gather(*(instance.ready() for instance in self._instances()))
+        return packages
+
+    async def shrink(self, site: Site) -> None:
+        """See `Runtime.shrink`. A process ends when it serves nothing that the site has."""
+        self._site = site
+        assert self._joining is not None
+        self._joining = self._joining.at(site)
+        hosts = {node.host for node in site.nodes}
+        for group in (self._peers, self._orderers):
+            gone = [host for host in group if host not in hosts]
+            await asyncio.gather(*(group.pop(host).stop() for host in gone))
+        kept = {
+            (organization.name, spec.label)
+            for organization in site.organizations
+            for spec, _ in served_by(site.topology, organization)
+        }
+        needed = {id(instance) for key, instance in self._serving.items() if key in kept}
+        idle = [instance for instance in self._instances() if id(instance) not in needed]
+        self._serving = {key: instance for key, instance in self._serving.items() if id(instance) in needed}
+        await asyncio.gather(*(instance.stop() for instance in idle))
+        await self._authorities.keep(site.topology)
 
     async def _ended(self, host: str) -> str | None:
         process = self.processes[host]
@@ -197,7 +251,8 @@ class NativeRuntime:
                 **{name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ},
                 "FABRIC_CFG_PATH": str(folder),
                 "FABRIC_LOGGING_FORMAT": "json",
-                LOG_VARIABLE: os.environ.get(LOG_VARIABLE, "info"),
+                LOG_VARIABLE: couchdb.logging_spec(os.environ.get(LOG_VARIABLE, "info"), self._couchdb.get(host)),
+                **couchdb.environment(self._couchdb.get(host)),
             },
             log_path=directory / f"logs/{host}.log",
             pid_path=directory / f"run/{host}.pid",
@@ -208,14 +263,18 @@ class NativeRuntime:
     async def ready(self) -> None:
         """See `Runtime.ready`. A chaincode can be used when every member's gateway has found endorsers that ran it."""
         assert self._joining is not None
-        await asyncio.gather(*(instance.ready() for instance in self._chaincodes))
+        await asyncio.gather(*(instance.ready() for instance in self._instances()))
         await self._joining.usable()
+
+    def _instances(self) -> list[ChaincodeInstance]:
+        """The chaincode processes, each once."""
+        return list({id(instance): instance for instance in self._serving.values()}.values())
 
     async def stop(self) -> None:
         """See `Runtime.stop`. Peers end first, then ordering nodes, then chaincodes."""
         peers, self._peers = self._peers, {}
         orderers, self._orderers = self._orderers, {}
-        chaincodes, self._chaincodes = self._chaincodes, []
+        chaincodes, self._serving = self._instances(), {}
         await asyncio.gather(*(process.stop() for process in peers.values()))
         await asyncio.gather(*(process.stop() for process in orderers.values()))
         await asyncio.gather(*(instance.stop() for instance in chaincodes))
@@ -240,14 +299,6 @@ class NativeFaults:
         """See `Faults.start`."""
         await self._runtime.processes[target].start()
         await self._runtime.answers(target)
-
-
-def _supported(topology: Topology) -> None:
-    """Refuse what this runtime would have to leave out. Raises RuntimeUnavailable."""
-    if topology.state_database == "couchdb":
-        raise RuntimeUnavailable(
-            "native", "it starts no CouchDB; change the topology, or use another runtime", RUNTIMES
-        )
 
 
 def _place(site: Site, material: OrganizationMaterial, node: Node) -> NodePlace:

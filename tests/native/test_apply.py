@@ -1,0 +1,331 @@
+"""A network is changed while it runs, under load, and through kills at any point: embedded, and of real Fabric programs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commandline import Sovchain
+from fabric_protos.common import configtx_pb2
+from fabric_protos.peer import configuration_pb2 as peer_configuration_pb2
+from fabricprograms import VERSIONS, fabric_programs
+from smallnetwork import PROBE, WIDE, small_topology
+
+from sovchain.client import FabricError
+from sovchain.network import Network, NotUp, SignaturesMissing, Topology
+from sovchain.network.configuration import ChannelConfiguration
+from sovchain.network.control import ApplyRequest, ask
+from sovchain.network.material import Material
+from sovchain.network.members import with_organization
+from sovchain.network.runtimes import Site
+from sovchain.network.runtimes.access import administered_peer
+from sovchain.network.startup import ordering_nodes
+from sovchain.network.topologyparts import Batch, Channel, OrderingOrganization
+from sovchain.protocol.blocks import parse_block
+from sovchain.protocol.channelconfig import ChannelBundle
+from sovchain.testing.conformance.chaincode import Probe
+
+pytestmark = pytest.mark.timeout(280)
+RATE_PER_S = 20
+EVERYWHERE = ("embedded", *VERSIONS)
+
+
+async def runs_on(version: str) -> tuple[str, Topology]:
+    """The runtime for a version of Fabric's programs, or of none, and a network that it can run."""
+    if version != "embedded":
+        await asyncio.to_thread(fabric_programs, version)
+        return "native", small_topology(version)
+    return "embedded", small_topology(organizations=[{"name": name} for name in ("Alpha", "Beta", "Gamma")])
+
+
+def but(topology: Topology, part: str, name: str, **fields: Any) -> Topology:
+    """The topology with fields of one of its parts changed."""
+    parts = tuple(entry.model_copy(update=fields) if entry.name == name else entry for entry in getattr(topology, part))
+    return topology.model_copy(update={part: parts})
+
+
+@asynccontextmanager
+async def load(network: Network, told: Counter[str]) -> AsyncIterator[None]:
+    """Submit `RATE_PER_S` transactions a second, each on a key of its own, and count how they end."""
+    async with network.connect("Beta") as gateway:
+        contract = gateway.network(WIDE).contract(PROBE)
+        tasks: set[asyncio.Task[None]] = set()
+
+        async def one(number: int) -> None:
+            try:
+                await contract.submit(Probe.put, f"load{number:06}", b"x")
+                told["committed"] += 1
+            except FabricError as error:
+                told[f"{type(error).__name__}: {error}"] += 1
+
+        async def many() -> None:
+            started = asyncio.get_running_loop().time()
+            for number in range(100_000):
+                tasks.add(asyncio.create_task(one(number)))
+                told["sent"] += 1
+                await asyncio.sleep(started + (number + 1) / RATE_PER_S - asyncio.get_running_loop().time())
+
+        sending = asyncio.create_task(many())
+        try:
+            yield
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, *tasks, return_exceptions=True)
+
+
+async def enough(told: Counter[str], count: int) -> None:
+    """Wait until that many more transactions have committed: a change without traffic shows nothing."""
+    wanted = told["committed"] + count
+    async with asyncio.timeout(60):
+        while told["committed"] < wanted:
+            await asyncio.sleep(0.05)
+
+
+async def put_and_get(network: Network, organization: str, channel: str = WIDE) -> None:
+    async with network.connect(organization) as gateway:
+        contract = gateway.network(channel).contract(PROBE)
+        await contract.submit(Probe.put, f"key of {organization}", organization.encode())
+        assert await contract.evaluate(Probe.get, f"key of {organization}")
+
+
+@pytest.mark.parametrize("version", EVERYWHERE)
+async def test_an_organisation_joins_a_running_channel_under_load_and_leaves_it(version: str, tmp_path: Path) -> None:
+    """Twenty transactions a second, none of which fails, while a further organisation comes and goes."""
+    runtime, topology = await runs_on(version)
+    more = with_organization(topology, "Delta", [WIDE], jurisdiction="CN-GZ-520100")
+    told: Counter[str] = Counter()
+    async with Network.up(topology, runtime, tmp_path / "network") as network:
+        assert (await network.plan()).steps == ()
+        async with load(network, told):
+            await enough(told, 20)
+            actions = [step.action for step in (await network.apply(more)).steps]
+            # On the embedded ledger all organisations share what serves the chaincodes.
+            assert [action for action in actions if action != "serve"] == [
+                "keys", "start", "configure", "join", "deploy", "record",
+            ]  # fmt: skip
+            assert (await network.apply(more)).steps == ()
+            await put_and_get(network, "Delta")
+            await enough(told, 20)
+            gone = await network.apply(topology)
+            assert [step.action for step in gone.steps] == ["configure", "expel", "stop", "record"]
+            await enough(told, 20)
+        assert (await network.plan()).steps == ()
+    assert told == Counter({"sent": told["sent"], "committed": told["sent"]})
+    assert told["sent"] >= 60
+
+
+async def test_ordering_nodes_come_and_go_and_the_channel_goes_on(tmp_path: Path) -> None:
+    """Raft: another organisation's node joins, then the first one's leaves; transactions commit all the time."""
+    await runs_on("3.1")
+    topology = small_topology()
+    four = topology.model_copy(
+        update={
+            "organizations": with_organization(topology, "Delta", []).organizations,
+            "ordering_organizations": (
+                *topology.ordering_organizations,
+                OrderingOrganization(operator="Delta", domain="orderer.delta.small.example"),
+            ),
+        }
+    )
+    others = four.model_copy(update={"ordering_organizations": four.ordering_organizations[1:]})
+    async with Network.up(topology, "native", tmp_path / "network") as network:
+        added = await network.apply(four)
+        assert [step.action for step in added.steps if step.channel] == ["configure", "admit", "join"]
+        await put_and_get(network, "Alpha")
+        removed = await network.apply(others)
+        assert [step.action for step in removed.steps] == [
+            "configure", "dismiss", "expel", "leave", "stop", "record",
+        ]  # fmt: skip
+        await put_and_get(network, "Gamma")
+        assert (await network.plan()).steps == ()
+
+
+@pytest.mark.long
+async def test_a_bft_node_comes_and_goes_with_its_block_policy(tmp_path: Path) -> None:
+    await runs_on("3.1")
+    ordering = [{"operator": name} for name in ("Alpha", "Beta", "Gamma", "Delta")]
+    names = ("Alpha", "Beta", "Gamma", "Delta")
+    base = small_topology(
+        consensus="bft",
+        organizations=[{"name": name} for name in names],
+        ordering_organizations=ordering,
+        channels=[{"name": WIDE, "members": names}],
+    )
+    five = base.model_copy(
+        update={
+            "organizations": with_organization(base, "Epsilon", []).organizations,
+            "ordering_organizations": (
+                *base.ordering_organizations,
+                OrderingOrganization(operator="Epsilon", domain="orderer.epsilon.small.example"),
+            ),
+        }
+    )
+    async with Network.up(base, "native", tmp_path / "network") as network:
+        await network.apply(five)
+        await put_and_get(network, "Alpha")
+        await network.apply(base)
+        await put_and_get(network, "Beta")
+        assert (await network.plan()).steps == ()
+
+
+@pytest.mark.parametrize("version", ["embedded", "3.1"])
+async def test_channels_nodes_settings_and_chaincodes_change_together(version: str, tmp_path: Path) -> None:
+    """A new channel, a second peer, other batches, access rules and anchors, and a chaincode's next version in one go."""
+    runtime, topology = await runs_on(version)
+    wanted = topology if version == "embedded" else but(topology, "organizations", "Beta", peers=2)
+    wanted = but(
+        wanted, "channels", WIDE,
+        batch=Batch(max_message_count=7), acls={"qscc/GetBlockByNumber": "Admins"}, anchor_peers={"Gamma": ()},
+    )  # fmt: skip
+    wanted = but(wanted, "chaincodes", PROBE, version="2.0", channels=(WIDE, "second"))
+    wanted = wanted.model_copy(
+        update={"channels": (*wanted.channels, Channel(name="second", members=("Alpha", "Beta", "Gamma")))}
+    )
+    async with Network.up(topology, runtime, tmp_path / "network") as network:
+        await network.apply(wanted)
+        await put_and_get(network, "Beta", "second")
+        await put_and_get(network, "Gamma")
+        assert (await network.plan()).steps == ()
+        async with network.connect("Alpha", "Admin") as gateway:
+            block = await gateway.network(WIDE).contract("cscc").evaluate("GetConfigBlock", WIDE)
+            bundle = ChannelBundle.from_block(parse_block(block))
+        assert bundle.batch.max_message_count == 7
+        assert bundle.policy_for_acl("qscc/GetBlockByNumber") == "/Channel/Application/Admins"
+    async with Network.up(directory=tmp_path / "network") as network:
+        await put_and_get(network, "Alpha")
+        assert (await network.plan()).steps == ()
+
+
+@pytest.mark.parametrize("version", ["embedded", "3.1"])
+async def test_a_change_is_signed_by_no_more_than_it_takes_and_names_who_is_missing(
+    version: str, tmp_path: Path
+) -> None:
+    runtime, topology = await runs_on(version)
+
+    def restrict(root: configtx_pb2.ConfigGroup) -> None:
+        acls = peer_configuration_pb2.ACLs()
+        acls.acls["qscc/GetBlockByNumber"].policy_ref = "/Channel/Application/Admins"
+        root.groups["Application"].values["ACLs"].value = acls.SerializeToString()
+        root.groups["Application"].values["ACLs"].mod_policy = "Admins"
+
+    async with Network.up(topology, runtime, tmp_path / "network") as network, AsyncExitStack() as stack:
+        site = Site(network.directory, topology, Network.status(network.directory).ports, {})
+        material = Material(topology, network.directory / "organizations")
+        peers = [administered_peer(site, material, part) for part in topology.members(WIDE)]
+        orderers = ordering_nodes(site, material, WIDE)
+        for closing in (*peers, orderers):
+            stack.push_async_callback(closing.close)
+        administrators = [peer.administrator for peer in peers]
+        alone = ChannelConfiguration(WIDE, peers, orderers, administrators[:1])
+        with pytest.raises(SignaturesMissing) as raised:
+            await alone.change(restrict)
+        assert raised.value.policy == "/Channel/Application/Admins"
+        assert (raised.value.signed, raised.value.missing) == (("AlphaMSP",), ("BetaMSP",))
+        everyone = ChannelConfiguration(WIDE, peers, orderers, administrators)
+        changed = await everyone.change(restrict)
+        assert (changed.sequence, changed.signers) == (1, ("AlphaMSP", "BetaMSP"))
+        assert (await everyone.change(restrict)).signers == ()
+        # Two changes at once: both come into force, the second computed again from the first.
+        results = await asyncio.gather(everyone.change(anchors_of("Alpha")), everyone.change(anchors_of("Beta")))
+        assert sorted(result.sequence for result in results) in ([2, 3], [3, 3])
+        bundle, _ = await everyone.current()
+        assert bundle.sequence == 3
+
+
+def anchors_of(name: str) -> Callable[[configtx_pb2.ConfigGroup], None]:
+    def edit(root: configtx_pb2.ConfigGroup) -> None:
+        root.groups["Application"].groups[f"{name}MSP"].values.pop("AnchorPeers", None)
+
+    return edit
+
+
+async def apply_and_kill(directory: Path, pid: int, wanted: Topology | None, after_s: float | None) -> bool:
+    """Ask for a change and kill the network's process (SIGKILL) when the first step has ended, or after some time.
+
+    Return whether it was killed before the change was completed.
+    """
+
+    def kill() -> None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    if after_s is not None:
+        asyncio.get_running_loop().call_later(after_s, kill)
+    try:
+        await ask(directory, ApplyRequest(topology=wanted), lambda *_: kill() if after_s is None else None)
+    except NotUp:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("version", "rounds"),
+    [("embedded", 2), ("3.1", 1), pytest.param("3.1", 40, marks=pytest.mark.long)],
+)
+@pytest.mark.timeout(900)
+def test_an_apply_that_is_killed_goes_on_where_it_stopped(version: str, rounds: int, tmp_path: Path) -> None:
+    """The process that runs the network is killed after a step, then at some moment, until nothing is left to do."""
+    runtime, topology = asyncio.run(runs_on(version))
+    wanted = with_organization(topology, "Delta", [WIDE])
+    wanted = but(but(wanted, "channels", WIDE, batch=Batch(max_message_count=9)), "chaincodes", PROBE, version="2.0")
+    sovchain = Sovchain(tmp_path / "network")
+    files = {}
+    for name, content in (("old", topology), ("new", wanted)):
+        files[name] = tmp_path / f"{name}.yaml"
+        files[name].write_text(content.model_dump_json())
+    sovchain.ok("up", "--detach", "--runtime", runtime, "--topology", files["old"])
+    try:
+        left = [len(sovchain.ok("plan", "--topology", files["new"])["steps"])]
+        asked: Topology | None = wanted
+        for number in range(rounds):
+            pid = Network.status(sovchain.directory).pid
+            after_s = None if number % 2 == 0 else 0.1 + 0.17 * (number % 8)
+            if not asyncio.run(apply_and_kill(sovchain.directory, pid, asked, after_s)):
+                break
+            asked = None  # from here on the directory's note says what is to come
+            sovchain.ok("up", "--detach")
+            left.append(len(sovchain.ok("plan")["steps"]))
+        assert left[-1] < left[0]
+        sovchain.ok("apply")
+        assert sovchain.ok("plan", "--topology", files["new"])["steps"] == []
+        assert sovchain.run("submit", WIDE, "put", "key", "dmFsdWU=", "--chaincode", PROBE, "--as", "Delta").code == 0
+    finally:
+        sovchain.down()
+
+
+def test_the_commands_say_what_they_do_and_refuse_what_is_not_asked_for(tmp_path: Path) -> None:
+    runtime, topology = asyncio.run(runs_on("embedded"))
+    sovchain = Sovchain(tmp_path / "network")
+    file, saved = tmp_path / "small.yaml", tmp_path / "saved.yaml"
+    file.write_text(topology.model_dump_json())
+    sovchain.ok("up", "--detach", "--runtime", runtime, "--topology", file)
+    try:
+        assert "nothing differs" in sovchain.run("plan").out
+        added = sovchain.ok(
+            "network", "add-org", "Delta", "--channel", WIDE, "--attribute", "role=clerk", "--save", saved
+        )
+        assert added["steps"][-1]["action"] == "record"
+        assert sovchain.ok("plan", "--topology", saved)["steps"] == []
+        refused = sovchain.run("apply", "--topology", file, "--json")
+        assert (refused.code, refused.json["error"]["what"]) == (2, "nothing was changed")
+        other = tmp_path / "other.yaml"
+        other.write_text(topology.model_copy(update={"name": "other"}).model_dump_json())
+        named = sovchain.run("apply", "--topology", other, "--json")
+        assert named.code == 2
+        assert [entry["key"] for entry in named.json["error"]["refusals"]] == ["name"]
+        up = sovchain.run("up", "--topology", file)
+        assert up.code == 3
+        assert sovchain.ok("network", "remove-org", "Delta")["steps"]
+        assert sovchain.ok("plan", "--topology", file)["steps"] == []
+        sovchain.down()
+        changed = sovchain.run("up", "--topology", saved, "--json")
+        assert "sovchain apply" in changed.json["error"]["do"]
+    finally:
+        sovchain.down()

@@ -1,0 +1,78 @@
+"""Studying law by the command line: what a decision rests on, what an amendment changes, what it would have changed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commandline import EXAMPLES, LAW, Sovchain
+
+SHARED = EXAMPLES / "data" / "sme-tax-credit.csv"
+
+
+@pytest.fixture(scope="module")
+def decided(network: Sovchain) -> dict[str, str]:
+    """A request that was permitted and one that was denied."""
+    dataset = network.share(SHARED)["dataset"]["id"]
+    answers = {
+        purpose: network.run(
+            "request", dataset, "--channel", "finance", "--as", "Finance", "--purpose", purpose, "--json"
+        )
+        for purpose in ("credit-assessment", "marketing")
+    }
+    return {purpose: answer.json["request"] for purpose, answer in answers.items()}
+
+
+def amended(tmp_path: Path, old: str, new: str) -> Path:
+    text = LAW.read_text().replace("// version: 1", "// version: 2").replace('@version("1")', '@version("2")')
+    assert old in text
+    file = tmp_path / "draft.cedar"
+    file.write_text(text.replace(old, new))
+    return file
+
+
+def test_a_decision_is_explained_by_the_text_of_its_clause(network: Sovchain, decided: dict[str, str]) -> None:
+    shown = network.ok("law", "explain", decided["credit-assessment"], "--channel", "finance")
+    (reason,) = shown["reasons"]
+    assert (shown["decision"], reason["clause"]) == ("permit", "art. 7")
+    assert reason["text"].startswith('@law("GY-DS-2026")')
+    assert 'Purpose::"credit-assessment"' in reason["text"]
+    said = network.run("law", "explain", decided["marketing"], "--channel", "finance").out
+    assert "E_DEFAULT_DENY" in said
+    assert "engine:purpose-limit: the catalogue entry does not offer the data for marketing" in said
+
+
+def test_a_draft_shows_which_decisions_it_would_have_changed(
+    network: Sovchain, decided: dict[str, str], tmp_path: Path
+) -> None:
+    draft = amended(
+        tmp_path, 'context.purpose == Purpose::"credit-assessment" &&', 'context.purpose == Purpose::"statistics" &&'
+    )
+    shown = network.ok("law", "what-if", draft, "--channel", "finance")
+    (changed,) = shown["shown"]
+    assert (changed["request"], changed["before"], changed["after"]) == (decided["credit-assessment"], "permit", "deny")
+    assert (shown["ok"], shown["changed"]) == (True, 1)
+    same = network.ok("law", "what-if", LAW, "--channel", "finance", "--all")
+    assert same["changed"] == 0
+    assert {one["before"] for one in same["shown"]} == {"permit", "deny"}
+
+
+def test_versions_are_compared_clause_by_clause(tmp_path: Path) -> None:
+    draft = amended(tmp_path, '@clause("art. 9")', '@clause("art. 10")')
+    text = draft.read_text().replace('Purpose::"marketing"', 'Purpose::"statistics"')
+    draft.write_text(text)
+    command = [sys.executable, "-m", "sovchain.cli", "law", "diff", str(LAW), str(draft), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    changes = {(one["clause"], one["change"]) for one in json.loads(done.stdout)["changes"]}
+    assert changes == {("art. 9", "removed"), ("art. 10", "added"), ("art. 13", "changed")}
+
+
+def test_a_bad_draft_is_refused_with_its_place(network: Sovchain, tmp_path: Path) -> None:
+    draft = amended(tmp_path, "permit (\n", "permit \n")
+    done = network.run("law", "what-if", draft, "--channel", "finance")
+    assert done.code == 2
+    assert "line 13" in done.err or "line 14" in done.err
+    assert "Traceback" not in done.err
