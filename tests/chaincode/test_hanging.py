@@ -16,7 +16,7 @@ from sovchain.chaincode.watchdog import Watchdog
 from sovchain.chaincode.workers import MAX_THREADS
 
 RELEASE = threading.Event()
-SHORT = Limits(transaction_s=0.3)
+SHORT = Limits(transaction_s=0.5)
 
 
 class Trouble(Contract):
@@ -118,7 +118,7 @@ async def test_a_contract_that_does_not_end_is_answered_for_and_holds_up_nobody(
         hanging = asyncio.create_task(peer.invoke(f"Trouble:{name}", txid="0" * 64))
         assert (await peer.invoke("Trouble:ping")).response.payload == b"pong"
         done = (await hanging).response
-        assert (done.status, done.message) == (500, "E_TIMEOUT: the contract did not end within 0.3 seconds")
+        assert (done.status, done.message) == (500, "E_TIMEOUT: the contract did not end within 0.5 seconds")
         assert (await peer.invoke("Trouble:ping_thread")).response.payload == b"pong"
         assert "late" not in {key for _, key in peer.state}
         assert [message for message in peer.stray if message.type != Kind.GET_STATE] == []

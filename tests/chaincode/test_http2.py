@@ -129,6 +129,17 @@ def test_what_is_sent_on_an_ended_stream_goes_nowhere() -> None:
     assert not server.connection.closed
 
 
+def test_a_client_that_has_said_all_still_takes_messages_in_pieces() -> None:
+    client, server, ours, theirs = pair()
+    ours.finish()
+    theirs.send(b"x" * 100)
+    theirs.send(b"y" * 50_000)
+    theirs.finish()
+    exchange(client, server, lambda length: 7)
+    assert [len(message) for message in client.messages] == [100, 50_000]
+    assert client.ends == [None]
+
+
 def test_a_cancelled_stream_ends_at_the_other_side() -> None:
     client, server, ours, _ = pair()
     ours.cancel()

@@ -11,6 +11,7 @@ from fakepeer import FakePeer, Kind
 from pydantic import BaseModel
 
 from sovchain.chaincode import Chaincode, Context, Contract, ContractError, Transient, query, transaction
+from sovchain.chaincode.chaincode import log as chaincode_log
 from sovchain.chaincode.connect import PeerConnection
 from sovchain.chaincode.server import ChaincodeService
 
@@ -162,7 +163,7 @@ async def test_private_data_from_the_transient_map(peer: FakePeer) -> None:
     ],
 )
 async def test_what_goes_wrong_is_answered_once_and_says_no_secret(
-    peer: FakePeer, args: tuple[str, ...], status: int, text: str, capfd: Any
+    peer: FakePeer, args: tuple[str, ...], status: int, text: str
 ) -> None:
     done = await peer.invoke(*args)
     assert done.response.status == status
@@ -171,6 +172,22 @@ async def test_what_goes_wrong_is_answered_once_and_says_no_secret(
     assert peer.state == {}
     assert (await peer.invoke("Notes:get", "a")).response.status == 200
     assert peer.stray == []
+
+
+async def test_a_failure_is_logged_under_the_reference_that_the_client_gets(
+    peer: FakePeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it happened is in the log; what the exception says is nowhere, because it may hold what is private."""
+    lines: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(chaincode_log, "error", lambda event, **fields: lines.append((event, fields)))
+    done, again = await peer.invoke("Notes:fail"), await peer.invoke("Notes:fail")
+    assert [event for event, _ in lines] == ["call failed", "call failed"]
+    for outcome, (_, fields) in zip((done, again), lines, strict=True):
+        assert outcome.response.message == f"E_INTERNAL: internal error, reference {fields['reference']}"
+        assert fields["trace"][-1] == "raised RuntimeError"
+        assert "test_runtime.py" in fields["trace"][-2]
+        assert SECRET not in str(fields)
+    assert lines[0][1]["reference"] != lines[1][1]["reference"]
 
 
 async def test_an_error_of_the_peer_reaches_the_contract_and_ends_the_call(peer: FakePeer) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -392,6 +393,17 @@ async def test_a_message_over_100_mib_ends_the_stream_and_not_the_service() -> N
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await asyncio.wait_for(peer.stream_ended, 30)
             assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        async with peer.dial(service.address):
+            assert (await peer.invoke("Counter:ping")).response.payload == b"pong"
+    finally:
+        await service.stop()
+
+
+async def test_a_service_and_a_peer_on_unix_sockets(tmp_path: Path) -> None:
+    service = ChaincodeService(CHAINCODE, CHAINCODE_ID, f"unix:{tmp_path}/chaincode.sock")
+    await service.start()
+    try:
+        peer = FakePeer()
         async with peer.dial(service.address):
             assert (await peer.invoke("Counter:ping")).response.payload == b"pong"
     finally:

@@ -1,4 +1,4 @@
-"""A network of real Fabric programs is changed while it runs, under load, and through kills at any point."""
+"""A network is changed while it runs, under load, and through kills at any point: embedded, and of real Fabric programs."""
 
 from __future__ import annotations
 
@@ -6,20 +6,27 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commandline import Sovchain
+from fabric_protos.common import configtx_pb2
+from fabric_protos.peer import configuration_pb2 as peer_configuration_pb2
 from fabricprograms import VERSIONS, fabric_programs
 from smallnetwork import PROBE, WIDE, small_topology
 
 from sovchain.client import FabricError
 from sovchain.network import Network, NotUp, SignaturesMissing, Topology
+from sovchain.network.configuration import ChannelConfiguration
 from sovchain.network.control import ApplyRequest, ask
+from sovchain.network.material import Material
 from sovchain.network.members import with_organization
+from sovchain.network.runtimes import Site
+from sovchain.network.runtimes.access import administered_peer
+from sovchain.network.startup import ordering_nodes
 from sovchain.network.topologyparts import Batch, Channel, OrderingOrganization
 from sovchain.protocol.blocks import parse_block
 from sovchain.protocol.channelconfig import ChannelBundle
@@ -27,10 +34,15 @@ from sovchain.testing.conformance.chaincode import Probe
 
 pytestmark = pytest.mark.timeout(280)
 RATE_PER_S = 20
+EVERYWHERE = ("embedded", *VERSIONS)
 
 
-async def real(version: str) -> None:
-    await asyncio.to_thread(fabric_programs, version)
+async def runs_on(version: str) -> tuple[str, Topology]:
+    """The runtime for a version of Fabric's programs, or of none, and a network that it can run."""
+    if version != "embedded":
+        await asyncio.to_thread(fabric_programs, version)
+        return "native", small_topology(version)
+    return "embedded", small_topology(organizations=[{"name": name} for name in ("Alpha", "Beta", "Gamma")])
 
 
 def but(topology: Topology, part: str, name: str, **fields: Any) -> Topology:
@@ -83,19 +95,21 @@ async def put_and_get(network: Network, organization: str, channel: str = WIDE) 
         assert await contract.evaluate(Probe.get, f"key of {organization}")
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", EVERYWHERE)
 async def test_an_organisation_joins_a_running_channel_under_load_and_leaves_it(version: str, tmp_path: Path) -> None:
     """Twenty transactions a second, none of which fails, while a further organisation comes and goes."""
-    await real(version)
-    topology = small_topology(version)
+    runtime, topology = await runs_on(version)
     more = with_organization(topology, "Delta", [WIDE], jurisdiction="CN-GZ-520100")
     told: Counter[str] = Counter()
-    async with Network.up(topology, "native", tmp_path / "network") as network:
+    async with Network.up(topology, runtime, tmp_path / "network") as network:
         assert (await network.plan()).steps == ()
         async with load(network, told):
             await enough(told, 20)
             actions = [step.action for step in (await network.apply(more)).steps]
-            assert actions == ["keys", "start", "serve", "configure", "join", "deploy", "record"]
+            # On the embedded ledger all organisations share what serves the chaincodes.
+            assert [action for action in actions if action != "serve"] == [
+                "keys", "start", "configure", "join", "deploy", "record",
+            ]  # fmt: skip
             assert (await network.apply(more)).steps == ()
             await put_and_get(network, "Delta")
             await enough(told, 20)
@@ -109,7 +123,7 @@ async def test_an_organisation_joins_a_running_channel_under_load_and_leaves_it(
 
 async def test_ordering_nodes_come_and_go_and_the_channel_goes_on(tmp_path: Path) -> None:
     """Raft: another organisation's node joins, then the first one's leaves; transactions commit all the time."""
-    await real("3.1")
+    await runs_on("3.1")
     topology = small_topology()
     four = topology.model_copy(
         update={
@@ -135,7 +149,7 @@ async def test_ordering_nodes_come_and_go_and_the_channel_goes_on(tmp_path: Path
 
 @pytest.mark.long
 async def test_a_bft_node_comes_and_goes_with_its_block_policy(tmp_path: Path) -> None:
-    await real("3.1")
+    await runs_on("3.1")
     ordering = [{"operator": name} for name in ("Alpha", "Beta", "Gamma", "Delta")]
     names = ("Alpha", "Beta", "Gamma", "Delta")
     base = small_topology(
@@ -161,11 +175,11 @@ async def test_a_bft_node_comes_and_goes_with_its_block_policy(tmp_path: Path) -
         assert (await network.plan()).steps == ()
 
 
-async def test_channels_nodes_settings_and_chaincodes_change_together(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", ["embedded", "3.1"])
+async def test_channels_nodes_settings_and_chaincodes_change_together(version: str, tmp_path: Path) -> None:
     """A new channel, a second peer, other batches, access rules and anchors, and a chaincode's next version in one go."""
-    await real("3.1")
-    topology = small_topology()
-    wanted = but(topology, "organizations", "Beta", peers=2)
+    runtime, topology = await runs_on(version)
+    wanted = topology if version == "embedded" else but(topology, "organizations", "Beta", peers=2)
     wanted = but(
         wanted, "channels", WIDE,
         batch=Batch(max_message_count=7), acls={"qscc/GetBlockByNumber": "Admins"}, anchor_peers={"Gamma": ()},
@@ -174,7 +188,7 @@ async def test_channels_nodes_settings_and_chaincodes_change_together(tmp_path: 
     wanted = wanted.model_copy(
         update={"channels": (*wanted.channels, Channel(name="second", members=("Alpha", "Beta", "Gamma")))}
     )
-    async with Network.up(topology, "native", tmp_path / "network") as network:
+    async with Network.up(topology, runtime, tmp_path / "network") as network:
         await network.apply(wanted)
         await put_and_get(network, "Beta", "second")
         await put_and_get(network, "Gamma")
@@ -189,46 +203,76 @@ async def test_channels_nodes_settings_and_chaincodes_change_together(tmp_path: 
         assert (await network.plan()).steps == ()
 
 
-async def test_a_change_for_which_signatures_are_missing_names_who_is(tmp_path: Path) -> None:
-    """Two of three organisations keep their keys elsewhere: what concerns all of them is refused, and nothing is broken."""
-    await real("3.1")
-    topology = small_topology()
-    directory = tmp_path / "network"
-    async with Network.up(topology, "native", directory) as network:
-        for name in ("beta", "gamma"):
-            folder = directory / f"organizations/peerOrganizations/{name}.small.example"
-            (folder / "tlsca/priv_sk").unlink()
+@pytest.mark.parametrize("version", ["embedded", "3.1"])
+async def test_a_change_is_signed_by_no_more_than_it_takes_and_names_who_is_missing(
+    version: str, tmp_path: Path
+) -> None:
+    runtime, topology = await runs_on(version)
+
+    def restrict(root: configtx_pb2.ConfigGroup) -> None:
+        acls = peer_configuration_pb2.ACLs()
+        acls.acls["qscc/GetBlockByNumber"].policy_ref = "/Channel/Application/Admins"
+        root.groups["Application"].values["ACLs"].value = acls.SerializeToString()
+        root.groups["Application"].values["ACLs"].mod_policy = "Admins"
+
+    async with Network.up(topology, runtime, tmp_path / "network") as network, AsyncExitStack() as stack:
+        site = Site(network.directory, topology, Network.status(network.directory).ports, {})
+        material = Material(topology, network.directory / "organizations")
+        peers = [administered_peer(site, material, part) for part in topology.members(WIDE)]
+        orderers = ordering_nodes(site, material, WIDE)
+        for closing in (*peers, orderers):
+            stack.push_async_callback(closing.close)
+        administrators = [peer.administrator for peer in peers]
+        alone = ChannelConfiguration(WIDE, peers, orderers, administrators[:1])
         with pytest.raises(SignaturesMissing) as raised:
-            await network.apply(but(topology, "channels", WIDE, acls={"qscc/GetBlockByNumber": "Admins"}))
+            await alone.change(restrict)
         assert raised.value.policy == "/Channel/Application/Admins"
-        assert raised.value.missing in (("BetaMSP",), ("GammaMSP",))
-        assert "AlphaMSP" in raised.value.signed
-        await network.apply(topology)
-        assert (await network.plan()).steps == ()
+        assert (raised.value.signed, raised.value.missing) == (("AlphaMSP",), ("BetaMSP",))
+        everyone = ChannelConfiguration(WIDE, peers, orderers, administrators)
+        changed = await everyone.change(restrict)
+        assert (changed.sequence, changed.signers) == (1, ("AlphaMSP", "BetaMSP"))
+        assert (await everyone.change(restrict)).signers == ()
+        # Two changes at once: both come into force, the second computed again from the first.
+        results = await asyncio.gather(everyone.change(anchors_of("Alpha")), everyone.change(anchors_of("Beta")))
+        assert sorted(result.sequence for result in results) in ([2, 3], [3, 3])
+        bundle, _ = await everyone.current()
+        assert bundle.sequence == 3
 
 
-async def steps_until_killed(directory: Path, pid: int) -> int:
-    """Ask for the change and kill the network's process when the first step has ended; return how many steps ended."""
-    ended = 0
+def anchors_of(name: str) -> Callable[[configtx_pb2.ConfigGroup], None]:
+    def edit(root: configtx_pb2.ConfigGroup) -> None:
+        root.groups["Application"].groups[f"{name}MSP"].values.pop("AnchorPeers", None)
 
-    def note(step: str, done: int, total: int) -> None:
-        nonlocal ended
-        ended += 1
-        if ended == 1:
+    return edit
+
+
+async def apply_and_kill(directory: Path, pid: int, wanted: Topology | None, after_s: float | None) -> bool:
+    """Ask for a change and kill the network's process (SIGKILL) when the first step has ended, or after some time.
+
+    Return whether it was killed before the change was completed.
+    """
+
+    def kill() -> None:
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
+    if after_s is not None:
+        asyncio.get_running_loop().call_later(after_s, kill)
     try:
-        await ask(directory, ApplyRequest(), note)
+        await ask(directory, ApplyRequest(topology=wanted), lambda *_: kill() if after_s is None else None)
     except NotUp:
-        return ended
-    return 0 if ended == 0 else -ended
+        return True
+    return False
 
 
-@pytest.mark.parametrize("rounds", [2, pytest.param(30, marks=pytest.mark.long)])
-def test_an_apply_that_is_killed_goes_on_where_it_stopped(rounds: int, tmp_path: Path) -> None:
-    """After each step the process is killed (SIGKILL); the next start and the next apply complete the change."""
-    fabric_programs("3.1")
-    topology = small_topology()
+@pytest.mark.parametrize(
+    ("version", "rounds"),
+    [("embedded", 2), ("3.1", 1), pytest.param("3.1", 40, marks=pytest.mark.long)],
+)
+@pytest.mark.timeout(900)
+def test_an_apply_that_is_killed_goes_on_where_it_stopped(version: str, rounds: int, tmp_path: Path) -> None:
+    """The process that runs the network is killed after a step, then at some moment, until nothing is left to do."""
+    runtime, topology = asyncio.run(runs_on(version))
     wanted = with_organization(topology, "Delta", [WIDE])
     wanted = but(but(wanted, "channels", WIDE, batch=Batch(max_message_count=9)), "chaincodes", PROBE, version="2.0")
     sovchain = Sovchain(tmp_path / "network")
@@ -236,55 +280,32 @@ def test_an_apply_that_is_killed_goes_on_where_it_stopped(rounds: int, tmp_path:
     for name, content in (("old", topology), ("new", wanted)):
         files[name] = tmp_path / f"{name}.yaml"
         files[name].write_text(content.model_dump_json())
-    sovchain.ok("up", "--detach", "--runtime", "native", "--topology", files["old"])
+    sovchain.ok("up", "--detach", "--runtime", runtime, "--topology", files["old"])
     try:
-        planned = sovchain.ok("plan", "--topology", files["new"])["steps"]
-        assert sovchain.run("plan", "--topology", files["new"], "--check").code == 5
-        # The first request carries the topology; it is killed at once, so that the rest starts from the note.
-        pid = sovchain.ok("status")["pid"]
-        left = [len(planned)]
-        first = asyncio.run(killed_with(sovchain.directory, pid, wanted))
-        assert first == 1
-        for _ in range(rounds):
+        left = [len(sovchain.ok("plan", "--topology", files["new"])["steps"])]
+        asked: Topology | None = wanted
+        for number in range(rounds):
+            pid = Network.status(sovchain.directory).pid
+            after_s = None if number % 2 == 0 else 0.1 + 0.17 * (number % 8)
+            if not asyncio.run(apply_and_kill(sovchain.directory, pid, asked, after_s)):
+                break
+            asked = None  # from here on the directory's note says what is to come
             sovchain.ok("up", "--detach")
             left.append(len(sovchain.ok("plan")["steps"]))
-            if not left[-1]:
-                break
-            pid = sovchain.ok("status")["pid"]
-            if asyncio.run(steps_until_killed(sovchain.directory, pid)) <= 0:
-                break
-        if sovchain.run("status").code == 3:
-            sovchain.ok("up", "--detach")
+        assert left[-1] < left[0]
         sovchain.ok("apply")
-        assert sovchain.ok("plan")["steps"] == []
-        assert sovchain.ok("apply", "--topology", files["new"])["steps"] == []
-        done = sovchain.ok("submit", WIDE, "put", "key", "dmFsdWU=", "--chaincode", PROBE, "--as", "Delta")
-        assert done
+        assert sovchain.ok("plan", "--topology", files["new"])["steps"] == []
+        assert sovchain.run("submit", WIDE, "put", "key", "dmFsdWU=", "--chaincode", PROBE, "--as", "Delta").code == 0
     finally:
         sovchain.down()
 
 
-async def killed_with(directory: Path, pid: int, wanted: Topology) -> int:
-    ended = 0
-
-    def note(step: str, done: int, total: int) -> None:
-        nonlocal ended
-        ended += 1
-        if ended == 1:
-            os.kill(pid, signal.SIGKILL)
-
-    with pytest.raises(NotUp):
-        await ask(directory, ApplyRequest(topology=wanted), note)
-    return ended
-
-
 def test_the_commands_say_what_they_do_and_refuse_what_is_not_asked_for(tmp_path: Path) -> None:
-    fabric_programs("3.1")
-    topology = small_topology()
+    runtime, topology = asyncio.run(runs_on("embedded"))
     sovchain = Sovchain(tmp_path / "network")
     file, saved = tmp_path / "small.yaml", tmp_path / "saved.yaml"
     file.write_text(topology.model_dump_json())
-    sovchain.ok("up", "--detach", "--runtime", "native", "--topology", file)
+    sovchain.ok("up", "--detach", "--runtime", runtime, "--topology", file)
     try:
         assert "nothing differs" in sovchain.run("plan").out
         added = sovchain.ok(
@@ -295,7 +316,7 @@ def test_the_commands_say_what_they_do_and_refuse_what_is_not_asked_for(tmp_path
         refused = sovchain.run("apply", "--topology", file, "--json")
         assert (refused.code, refused.json["error"]["what"]) == (2, "nothing was changed")
         other = tmp_path / "other.yaml"
-        other.write_text(small_topology(name="other").model_dump_json())
+        other.write_text(topology.model_copy(update={"name": "other"}).model_dump_json())
         named = sovchain.run("apply", "--topology", other, "--json")
         assert named.code == 2
         assert [entry["key"] for entry in named.json["error"]["refusals"]] == ["name"]

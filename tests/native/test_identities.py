@@ -46,8 +46,9 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sovchain]:
     file = folder / "topology.yaml"
     file.write_text(topology().model_dump_json())
     sovchain = Sovchain(folder / "network")
-    sovchain.ok("up", "--detach", "--runtime", "native", "--topology", file)
     try:
+        done = sovchain.run("up", "--detach", "--runtime", "native", "--topology", file, timeout_s=180)
+        assert done.code == 0, done.out + done.err
         yield sovchain
     finally:
         sovchain.down()
@@ -159,7 +160,7 @@ def test_a_fabric_ca_that_is_down_is_said_and_all_comes_up_again(network: Sovcha
     assert "does not answer" in done.err
     done = network.run("identity", "list", "--org", "Logistics")
     assert done.code == 0
-    network.ok("up", "--detach")
+    assert network.run("up", "--detach", timeout_s=180).code == 0
     assert {row["name"]: row["ends_at"] for row in network.ok("identity", "list", "--org", "Logistics")} == before
     assert seats(network, "Logistics")[0] == 0
     # The node's own folder counts now too, and the channel's copy has stayed.

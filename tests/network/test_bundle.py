@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fabricca import server_program
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -50,7 +52,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of each operator, defined and not exchanged."""
     root = tmp_path_factory.mktemp("operators")
     for index, name in enumerate(OPERATORS):
-        create_bundle(TOPOLOGY, name, root / name, f"10.77.0.{index + 1}", NOW)
+        asyncio.run(create_bundle(TOPOLOGY, name, root / name, f"10.77.0.{index + 1}", NOW))
     return root
 
 
@@ -63,6 +65,27 @@ def definitions(world: Path) -> dict[str, Definition]:
 def finance(world: Path, tmp_path: Path) -> Path:
     shutil.copytree(world / "Finance", tmp_path / "Finance")
     return tmp_path / "Finance"
+
+
+def with_authority() -> Topology:
+    """The default network; Finance's certificates come from a Fabric CA."""
+    document = TOPOLOGY.model_dump(mode="json")
+    document["organizations"][1]["certificate_authority"] = "fabric-ca"
+    return Topology.model_validate(document)
+
+
+async def test_an_operator_may_have_its_certificates_from_its_fabric_ca(tmp_path: Path) -> None:
+    await asyncio.to_thread(server_program)
+    topology = with_authority()
+    await create_bundle(topology, "Finance", tmp_path / "Finance", "10.77.0.2", NOW)
+    definition = read_definition(tmp_path / "Finance/definitions/Finance.json")
+    check_definition(definition, topology, NOW)
+    done = complete(tmp_path / "Finance", [], NOW)
+    assert done.digests == {"Finance": definition.digest}
+    description = read_description(tmp_path / "Finance")
+    assert description is not None
+    assert "ca.finance.guiyang.example" in description.ports
+    assert not list((tmp_path / "Finance/run").glob("*.pid"))
 
 
 def keys(directory: Path) -> set[str]:
@@ -152,28 +175,43 @@ def test_blocks_of_another_operator_are_compared(
         complete(finance, [], NOW, tmp_path / "blocks")
 
 
-def test_defining_again_keeps_what_is_there_and_another_s_directory_is_refused(finance: Path) -> None:
+async def test_defining_again_keeps_what_is_there_and_another_s_directory_is_refused(finance: Path) -> None:
     before = {path: path.read_bytes() for path in finance.rglob("*") if path.is_file() and "run" not in path.parts}
-    create_bundle(TOPOLOGY, "Finance", finance, "10.9.9.9", NOW + timedelta(days=1))
+    await create_bundle(TOPOLOGY, "Finance", finance, "10.9.9.9", NOW + timedelta(days=1))
     after = {path: path.read_bytes() for path in finance.rglob("*") if path.is_file() and "run" not in path.parts}
     assert before == after
     with pytest.raises(DirectoryRefused, match="not the bundle of Government"):
-        create_bundle(TOPOLOGY, "Government", finance, "10.9.9.9", NOW)
+        await create_bundle(TOPOLOGY, "Government", finance, "10.9.9.9", NOW)
     other = TOPOLOGY.model_copy(update={"name": "another"})
     with pytest.raises(TopologyChanged):
-        create_bundle(other, "Finance", finance, "10.9.9.9", NOW)
+        await create_bundle(other, "Finance", finance, "10.9.9.9", NOW)
 
 
-def test_what_a_bundle_cannot_be_made_of_is_said(tmp_path: Path) -> None:
+async def test_an_interrupted_definition_goes_on_with_the_same_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "sovchain.network.bundle.create_organization", lambda *_: (_ for _ in ()).throw(OSError(28, "full"))
+        )
+        with pytest.raises(OSError, match="full"):
+            await create_bundle(TOPOLOGY, "Finance", tmp_path / "Finance", "10.77.0.2", NOW, first_port=9000)
+    await create_bundle(TOPOLOGY, "Finance", tmp_path / "Finance", "10.9.9.9", NOW)
+    definition = read_definition(tmp_path / "Finance/definitions/Finance.json")
+    check_definition(definition, TOPOLOGY, NOW)
+    assert definition.endpoints["peer0.finance.guiyang.example"] == ("10.77.0.2", 9000)
+
+
+async def test_what_a_bundle_cannot_be_made_of_is_said(tmp_path: Path) -> None:
     with pytest.raises(UnknownName):
-        create_bundle(TOPOLOGY, "Nobody", tmp_path / "x", "10.0.0.1", NOW)
+        await create_bundle(TOPOLOGY, "Nobody", tmp_path / "x", "10.0.0.1", NOW)
     for address in ("0.0.0.0", "", "a b", "::1", "http://x", "ho_st"):
         with pytest.raises(NetworkError, match="cannot use the address"):
-            create_bundle(TOPOLOGY, "Finance", tmp_path / "x", address, NOW)
-    document = TOPOLOGY.model_dump(mode="json")
-    document["organizations"][1]["certificate_authority"] = "fabric-ca"
-    with pytest.raises(RuntimeUnavailable):
-        create_bundle(Topology.model_validate(document), "Finance", tmp_path / "x", "10.0.0.1", NOW)
+            await create_bundle(TOPOLOGY, "Finance", tmp_path / "x", address, NOW)
+    with pytest.raises(RuntimeUnavailable, match="real nodes"):
+        await create_bundle(TOPOLOGY, "Finance", tmp_path / "x", "10.0.0.1", NOW, runtime="embedded")
+    with pytest.raises(RuntimeUnavailable, match="runs natively"):
+        await create_bundle(with_authority(), "Finance", tmp_path / "x", "10.0.0.1", NOW, runtime="docker")
     assert not (tmp_path / "x").exists()
     with pytest.raises(DirectoryRefused, match="network define makes one"):
         complete(tmp_path / "empty", [], NOW)
@@ -279,7 +317,7 @@ def test_a_file_that_is_no_definition_is_refused(content: bytes, why: str, tmp_p
         read_definition(tmp_path / "absent")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_definition_with_any_text_changed_is_refused_or_has_another_digest(
     data: st.DataObject, definitions: dict[str, Definition]

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fabricprograms import fabric_programs
 from lending import Lending, Note
 
 from sovchain.client import CommitRejected

@@ -2,8 +2,8 @@
 
 General layout: `contract`, `operation`, `context`, `stub` and `errors` are what a contract imports; `values` and
 `shapes` turn annotations into codecs; `chaincode` dispatches a call. Below them `handler` speaks the peer's stream
-for `server` (the peer dials) and `connect` (the chaincode dials); `serve` and `__main__` are the command line.
-Importing this package opens nothing and does not load gRPC.
+for `server` (the peer dials) and `connect` (the chaincode dials), over `transport`, `http2` and `grpcstream`; `serve` and
+`__main__` are the command line. Importing this package opens nothing, and none of it loads gRPC's library.
 """
 
 from __future__ import annotations

@@ -173,22 +173,22 @@ class Stream:
             self._partial += payload
             if len(self._partial) >= 5 and len(self._partial) >= 5 + self._size(self._partial, 0):
                 whole, self._partial = self._partial, bytearray()
-                self._messages(bytes(whole))
+                self._messages(memoryview(whole))
             return
         self._messages(payload)
 
-    def _messages(self, data: bytes) -> None:
+    def _messages(self, data: bytes | memoryview) -> None:
         at, end = 0, len(data)
         while end - at >= 5:
             size = self._size(data, at)
             if size < 0 or end - at - 5 < size:
                 break
-            self._on_message(data[at + 5 : at + 5 + size])
+            self._on_message(bytes(data[at + 5 : at + 5 + size]))
             at += 5 + size
-        if at < end and not self.local_done:
+        if at < end and not self.remote_done:
             self._partial += data[at:]
 
-    def _size(self, data: bytes | bytearray, at: int) -> int:
+    def _size(self, data: bytes | bytearray | memoryview, at: int) -> int:
         """The length of the message that begins at `at`; negative after the stream was refused."""
         compressed, size = PREFIX.unpack_from(data, at)
         if compressed:

@@ -89,6 +89,7 @@ class CallShape:
     signature: inspect.Signature
     parameters: tuple[Parameter, ...]
     result: Codec[Any]
+    result_annotation: Any = None
 
 
 class Operation(Generic[P, R_co]):
@@ -135,6 +136,11 @@ class Operation(Generic[P, R_co]):
     def result(self) -> Codec[Any]:
         """How the result travels."""
         return self._shape.result
+
+    @property
+    def result_annotation(self) -> Any:
+        """The type of the result as the method declares it."""
+        return self._shape.result_annotation
 
     def encode(self, *args: P.args, **kwargs: P.kwargs) -> EncodedCall:
         """The call as it goes into a proposal.

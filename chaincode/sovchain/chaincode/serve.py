@@ -106,8 +106,9 @@ def read_config(path: str | Path) -> list[ServiceSpec]:
 def service_from_environment(chaincode: str, environment: Mapping[str, str]) -> ServiceSpec:
     """The service that the usual variables describe.
 
-    `CHAINCODE_ID`, `CHAINCODE_SERVER_ADDRESS`, and unless `CHAINCODE_TLS_DISABLED` is true: `CHAINCODE_TLS_KEY`,
-    `CHAINCODE_TLS_CERT` and, for mutual TLS, `CHAINCODE_CLIENT_CA_CERT`, all paths.
+    `CHAINCODE_ID` (or `CORE_CHAINCODE_ID_NAME`, as fabric-contract-api-go has it), `CHAINCODE_SERVER_ADDRESS`, and unless
+    `CHAINCODE_TLS_DISABLED` is true: `CHAINCODE_TLS_KEY`, `CHAINCODE_TLS_CERT` and, for mutual TLS,
+    `CHAINCODE_CLIENT_CA_CERT`, all paths.
 
     Raises:
         ServiceError: a variable is missing or a file cannot be read.
@@ -122,7 +123,7 @@ def service_from_environment(chaincode: str, environment: Mapping[str, str]) -> 
         )
     return ServiceSpec(
         chaincode=chaincode,
-        chaincode_id=_variable(environment, "CHAINCODE_ID"),
+        chaincode_id=_variable(environment, "CHAINCODE_ID", "CORE_CHAINCODE_ID_NAME"),
         address=_variable(environment, "CHAINCODE_SERVER_ADDRESS"),
         tls=tls,
     )
@@ -371,8 +372,8 @@ def _text(value: Any, where: str) -> str:
     return value
 
 
-def _variable(environment: Mapping[str, str], name: str) -> str:
-    value = environment.get(name)
+def _variable(environment: Mapping[str, str], name: str, *others: str) -> str:
+    value = next(filter(None, (environment.get(each) for each in (name, *others))), None)
     if not value:
         raise ServiceError(f"the environment variable {name} is not set")
     return value

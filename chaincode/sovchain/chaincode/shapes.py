@@ -77,6 +77,7 @@ def read_shape(method: Callable[..., Any], owner: str, local_names: Mapping[str,
         signature.replace(parameters=own),
         parameters,
         _codec(where, "the result", result, result=True),
+        result,
     )
 
 

@@ -20,6 +20,8 @@ from sovchain.chaincode.wire import UNIMPLEMENTED
 
 MAX_CONNECTIONS = 256
 """Connections that one service takes at a time; further ones are closed at once."""
+FAREWELL_S = 5.0
+"""Longest time to send what is left on a connection that has failed, and for the end of TLS."""
 MAX_QUEUED_ANSWERS = 10_000
 """Answers to PING and SETTINGS that may wait for a peer that does not read."""
 
@@ -173,8 +175,10 @@ class GrpcProtocol(asyncio.Protocol):
             self.connection.answers = 0
         elif self.connection.answers > MAX_QUEUED_ANSWERS:
             self._abort("the peer asks and does not read the answers")
-        if self.connection.closed:
+        if self.connection.closed and not self._transport.is_closing():
             self._transport.close()
+            # A peer that does not read what is left must not keep the connection.
+            self._loop.call_later(FAREWELL_S, self._transport.abort)
 
     def _abort(self, reason: str) -> None:
         self._reason = reason
@@ -239,16 +243,25 @@ class GrpcServer:
     async def start(self) -> None:
         """Listen. Raises ServiceError."""
         loop = asyncio.get_running_loop()
-        setup_s = None if self._tls is None else self._keepalive.setup_s
+        setup_s, farewell_s = (None, None) if self._tls is None else (self._keepalive.setup_s, FAREWELL_S)
         try:
             if self._address.startswith("unix:"):
                 self._server = await loop.create_unix_server(
-                    self._protocol, self._address[5:], ssl=self._tls, ssl_handshake_timeout=setup_s
+                    self._protocol,
+                    self._address[5:],
+                    ssl=self._tls,
+                    ssl_handshake_timeout=setup_s,
+                    ssl_shutdown_timeout=farewell_s,
                 )
             else:
                 host, port = split_address(self._address)
                 self._server = await loop.create_server(
-                    self._protocol, host or None, port, ssl=self._tls, ssl_handshake_timeout=setup_s
+                    self._protocol,
+                    host or None,
+                    port,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=setup_s,
+                    ssl_shutdown_timeout=farewell_s,
                 )
         except OSError as error:
             raise ServiceError(
@@ -318,7 +331,8 @@ async def dial(
 
     try:
         if address.startswith("unix:"):
-            _, made = await loop.create_unix_connection(protocol, address[5:], ssl=tls, server_hostname=server_name)
+            name = (server_name or "localhost") if tls is not None else None
+            _, made = await loop.create_unix_connection(protocol, address[5:], ssl=tls, server_hostname=name)
             return made
         host, port = split_address(address)
         name = (server_name or host) if tls is not None else None

@@ -20,6 +20,7 @@ from sovchain.protocol.canonical import CanonicalError, canonical_json, parse_js
 from sovchain.protocol.errors import ProtocolError
 
 __all__ = [
+    "INDEX_FOLDER",
     "MAX_PACKAGE_BYTES",
     "ChaincodePackage",
     "PackageError",
@@ -32,11 +33,14 @@ __all__ = [
 
 MAX_PACKAGE_BYTES = 100 * 1024 * 1024
 """Limit for a package and for what it unpacks to; a peer's largest message is as large."""
+INDEX_FOLDER = "META-INF/statedb/couchdb"
+"""Folder of a package for CouchDB's index definitions (core/common/ccprovider/metadata/validators.go)."""
 
 _METADATA_FILE = "metadata.json"
 _CODE_FILE = "code.tar.gz"
 _CONNECTION_FILE = "connection.json"
 _LABEL = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.+-]*")
+_INDEX_PATH = re.compile(rf"{INDEX_FOLDER}/(collections/[A-Za-z0-9_-]+/)?indexes/[A-Za-z0-9_.-]+\.json")
 _MAX_ENTRIES = 10_000
 _TAR_MODE = 0o100644
 _STORED_BLOCK = 0xFFFF
@@ -75,24 +79,31 @@ def check_label(label: str) -> None:
         )
 
 
-def build_ccaas_package(label: str, connection: Mapping[str, object]) -> bytes:
+def build_ccaas_package(
+    label: str, connection: Mapping[str, object], indexes: Mapping[str, bytes] | None = None
+) -> bytes:
     """Return a package of type ccaas; the same arguments give the same bytes, and so the same id, on any machine.
 
     Args:
         label: See :func:`check_label`.
         connection: Content of connection.json: address, dial_timeout, tls_required, client_auth_required,
             client_key, client_cert, root_cert; without floats.
+        indexes: Content of CouchDB's index definitions by their paths, which begin with `INDEX_FOLDER`.
 
     Raises:
-        PackageError: For a bad label, or a connection without an address or that is no canonical JSON.
+        PackageError: For a bad label, a connection without an address or that is no canonical JSON, or an index
+            elsewhere.
     """
+    for path in indexes or {}:
+        if _INDEX_PATH.fullmatch(path) is None:
+            raise PackageError(f"no index definition can be at {path!r}: put it into {INDEX_FOLDER}/indexes")
     if not isinstance(connection.get("address"), str) or not connection["address"]:
         raise PackageError("connection has no address: a peer could not dial the chaincode")
     try:
         content = canonical_json(dict(connection))
     except CanonicalError as fault:
         raise PackageError(f"connection is not canonical JSON: {fault}") from fault
-    return build_package(label, "ccaas", {_CONNECTION_FILE: content})
+    return build_package(label, "ccaas", {_CONNECTION_FILE: content, **(indexes or {})})
 
 
 def build_package(label: str, kind: str, files: Mapping[str, bytes], path: str = "") -> bytes:

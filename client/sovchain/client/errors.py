@@ -26,6 +26,7 @@
     │   └── DeliverUnavailable
     ├── UnexpectedReply             a peer's reply is malformed, or not an answer to what was asked
     ├── MalformedStep               bytes of another process are no proposal, transaction or request
+    ├── MetadataError               a chaincode's description of itself cannot be used
     ├── TrustError                  what a client knows of a channel by itself cannot be used
     ├── EndorsementsInsufficient    endorsed by others than the channel's policies ask for; it was not signed
     ├── CommitRejected              ordered, and marked invalid by the peers
@@ -327,6 +328,13 @@ class MalformedStep(FabricError):
         super().__init__(f"{step}: {printable(reason)}")
         self.step = step
         self.reason = reason
+
+
+class MetadataError(FabricError):
+    """What a chaincode says of itself (`org.hyperledger.fabric:GetMetadata`) cannot be made a client of."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"contract metadata: {printable(text)}")
 
 
 class TrustError(FabricError):

@@ -109,6 +109,44 @@ async def remove_org(
         await _apply(out, network, wanted, yes=True, save=save)
 
 
+@command
+async def upgrade(
+    chaincode: Annotated[str, typer.Argument(metavar="CHAINCODE", help="Name of the chaincode.")],
+    version: Annotated[
+        str | None, typer.Option(help="The new version: a new package, served by a new process.")
+    ] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="Who must endorse from now on, in Fabric's policy language.")
+    ] = None,
+    collections: Annotated[
+        Path | None, typer.Option(help="A YAML list of all its private data collections from now on.")
+    ] = None,
+    module: Annotated[
+        str | None, typer.Option(help="Where the code of the new version is: package.module:object.")
+    ] = None,
+    directory: Directory = DEFAULT_DIRECTORY,
+    save: Save = None,
+    json_output: Json = False,
+) -> None:
+    """Upgrade a chaincode of the network that runs: approved by each organisation, committed as the next sequence."""
+    from sovchain.network import Network
+    from sovchain.network.upgrades import read_collections, with_upgrade
+
+    if (version, policy, collections, module) == (None, None, None, None):
+        raise problems.CommandError(
+            f"nothing to change in chaincode {chaincode}",
+            "none of --version, --policy, --collections and --module is given",
+            "say what is to be different",
+        )
+    out = Output(as_json=json_output)
+    declared = read_collections(collections) if collections else None
+    async with Network.attach(directory) as network:
+        wanted = with_upgrade(
+            network.topology, chaincode, version=version, endorsement_policy=policy, collections=declared, module=module
+        )
+        await _apply(out, network, wanted, yes=False, save=save)
+
+
 async def _apply(
     out: Output, network: Network, wanted: Topology | None, *, yes: bool, save: Path | None = None
 ) -> None:

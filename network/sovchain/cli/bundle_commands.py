@@ -55,7 +55,7 @@ async def define(
     from sovchain.network.bundle import complete, create_bundle
 
     directory, now = output.absolute(), datetime.now(UTC)
-    create_bundle(_topology(topology), org, directory, address, now, first_port=first_port, runtime=runtime)
+    await create_bundle(_topology(topology), org, directory, address, now, first_port=first_port, runtime=runtime)
     _show(Output(as_json=json_output), complete(directory, [], now))
 
 
@@ -90,7 +90,7 @@ async def bundle(
                 f"{directory} holds none yet, and the address of this host is not given",
                 "give --address, or define it first (sovchain network define)",
             )
-        create_bundle(
+        await create_bundle(
             _topology(topology), org, directory, address or "localhost", now, first_port=first_port, runtime=runtime
         )
     _show(Output(as_json=json_output), complete(directory, received, now, blocks))

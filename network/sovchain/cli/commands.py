@@ -5,9 +5,11 @@ from __future__ import annotations
 import typer
 
 import sovchain.cli.lawstudy_commands  # noqa: F401  # adds its commands to `law`
-from sovchain.cli.apply_commands import add_org, apply, plan, remove_org
+from sovchain.cli.apply_commands import add_org, apply, plan, remove_org, upgrade
 from sovchain.cli.audit_commands import audit
 from sovchain.cli.bundle_commands import assemble, bundle, define
+from sovchain.cli.chaincode_commands import chaincode
+from sovchain.cli.client_commands import client
 from sovchain.cli.demo import demo
 from sovchain.cli.explain_commands import explain
 from sovchain.cli.identity_commands import export, identity
@@ -46,9 +48,12 @@ network.command()(snapshot)
 network.command()(join)
 network.command(name="add-org")(add_org)
 network.command(name="remove-org")(remove_org)
+network.command()(upgrade)
 app.add_typer(network, name="network")
 app.add_typer(identity, name="identity")
 app.add_typer(law, name="law")
 app.add_typer(registry, name="registry")
 app.add_typer(audit, name="audit")
 app.add_typer(topology, name="topology")
+app.add_typer(chaincode, name="chaincode")
+app.add_typer(client, name="client")

@@ -129,7 +129,9 @@ class EmbeddedLedger:
         self._directory = directory
         self._registry = registry
         self._signers = signers
-        self._servers: list[grpc.aio.Server] = []
+        self._servers: dict[str, grpc.aio.Server] = {}
+        self._broadcaster = Broadcaster(registry)
+        self._events = EventCache()
         self._addresses: dict[str, str] = {}
         self._joining = asyncio.Lock()
         self._lock: int | None = None
@@ -168,12 +170,7 @@ class EmbeddedLedger:
         try:
             ledger._lock_directory()
             await ledger._open_channels(tuple(spec.msp_id for spec in peers))
-            broadcaster = Broadcaster(registry)
-            events = EventCache()
-            for spec in peers:
-                await ledger._start_peer(spec, broadcaster, events, execute_timeout_s)
-            for spec in orderers:
-                await ledger._start_orderer(spec, broadcaster)
+            await ledger.add(peers=peers, orderers=orderers, execute_timeout_s=execute_timeout_s)
         except BaseException:
             await ledger.stop(grace_s=0)
             raise
@@ -221,12 +218,44 @@ class EmbeddedLedger:
             self._registry.channels[channel.channel_id] = channel
             _log.info("channel joined", channel=channel.channel_id, peers=members)
 
+    async def add(
+        self,
+        *,
+        peers: Sequence[NodeSpec] = (),
+        orderers: Sequence[NodeSpec] = (),
+        execute_timeout_s: float = EXECUTE_TIMEOUT_S,
+    ) -> None:
+        """Start the servers of further nodes. Those whose host has a server already are left as they are.
+
+        Raises AddressInUseError, NodeConfigurationError.
+        """
+        for spec in peers:
+            if spec.host not in self._servers:
+                await self._start_peer(spec, execute_timeout_s)
+        for spec in orderers:
+            if spec.host not in self._servers:
+                await self._start_orderer(spec)
+
+    async def remove(self, msp_id: str, host: str, *, grace_s: float = 2.0) -> None:
+        """Stop the server of a node; running requests end within `grace_s` seconds. What is stored stays. Idempotent."""
+        server = self._servers.pop(host, None)
+        if server is None:
+            return
+        endpoint = f"{host}:{self._addresses.pop(host).rpartition(':')[2]}"
+        if (endpoint, msp_id) in self._broadcaster.nodes:
+            self._broadcaster.nodes.remove((endpoint, msp_id))
+        await server.stop(grace_s)
+        peer = self._registry.peers.get(msp_id)
+        if peer is not None and peer.address == endpoint:
+            del self._registry.peers[msp_id]
+            await peer.close()
+
     async def stop(self, *, grace_s: float = 2.0) -> None:
         """Stop taking requests, let running ones end within `grace_s` seconds, close all channels. Idempotent."""
         if self._stopped:
             return
         self._stopped = True
-        await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
+        await asyncio.gather(*(server.stop(grace_s) for server in self._servers.values()))
         await asyncio.gather(*(peer.close() for peer in self._registry.peers.values()))
         for channel in self._registry.channels.values():
             await channel.close()
@@ -273,9 +302,7 @@ class EmbeddedLedger:
 
     # Nodes --------------------------------------------------------------------------------------------------------
 
-    async def _start_peer(
-        self, spec: NodeSpec, broadcaster: Broadcaster, events: EventCache, execute_timeout_s: float
-    ) -> None:
+    async def _start_peer(self, spec: NodeSpec, execute_timeout_s: float) -> None:
         packages = self._directory / "peers" / spec.msp_id / "packages"
         peer = _peer(spec, self._registry, packages, execute_timeout_s)
         self._registry.peers[spec.msp_id] = peer
@@ -285,7 +312,7 @@ class EmbeddedLedger:
         chaincode = Service("protos.ChaincodeSupport", CHAINCODE_STREAMS)
         chaincode.duplex("Register", _registration(peer))
         services = [
-            Gateway(peer, broadcaster, events).service,
+            Gateway(peer, self._broadcaster, self._events).service,
             Endorser(peer).service,
             Discovery(peer, mutual_tls=spec.client_auth).service,
             deliver,
@@ -294,12 +321,12 @@ class EmbeddedLedger:
         await self._serve(spec, services)
         peer.address = self._endpoint(spec)
 
-    async def _start_orderer(self, spec: NodeSpec, broadcaster: Broadcaster) -> None:
+    async def _start_orderer(self, spec: NodeSpec) -> None:
         service = Service("orderer.AtomicBroadcast", BROADCAST_CONCURRENCY)
-        service.duplex("Broadcast", broadcaster.serve)
+        service.duplex("Broadcast", self._broadcaster.serve)
         service.duplex("Deliver", self._deliver(ORDERER_BLOCKS, spec, peer=False).serve)
         await self._serve(spec, [service])
-        broadcaster.nodes.append((self._endpoint(spec), spec.msp_id))
+        self._broadcaster.nodes.append((self._endpoint(spec), spec.msp_id))
 
     def _endpoint(self, spec: NodeSpec) -> str:
         """Return the address by which clients know a node: the host name of its certificate, and its port."""
@@ -332,7 +359,7 @@ class EmbeddedLedger:
         if port == 0:
             raise AddressInUseError(spec.listen, spec.host)
         await server.start()
-        self._servers.append(server)
+        self._servers[spec.host] = server
         self._addresses[spec.host] = f"{spec.listen.rpartition(':')[0]}:{port}"
 
 

@@ -63,5 +63,9 @@ class Registry:
         return access
 
     def peers_of(self, channel: Channel) -> list[Peer]:
-        """Return the peers on a channel, in the order of their MSP ids."""
-        return [self.peers[msp_id] for msp_id in channel.peer_msp_ids if msp_id in self.peers]
+        """Return the peers of a channel's members on it, in the order of their MSP ids.
+
+        An organisation that was removed still has the channel, and no part in it any more.
+        """
+        members = channel.bundle.application_msp_ids
+        return [self.peers[msp_id] for msp_id in channel.peer_msp_ids if msp_id in self.peers and msp_id in members]

@@ -22,6 +22,7 @@ General layout:
     ports.py         free ports
     logs.py          the network's own log
     startup.py       the steps of bringing a network up
+    upgrades.py      the topology after an upgrade of a chaincode
     nodelogs.py      reading the logs of all nodes as one
     snapshots.py     snapshots of a channel's state: taken, compared, joined from
     transition.py    what a running network does not take, and what exists in between; `members.py` its short forms

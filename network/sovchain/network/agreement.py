@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S: Final = 1.0
 """How often an operator looks whether the others have approved."""
+_PAUSE_MAX_S: Final = 10.0
+"""Longest pause after something went wrong: the others may be days away."""
 _TURN_S: Final = 1.5
 """How long an operator leaves the commit to each member before it."""
 
@@ -48,6 +50,7 @@ async def agreeing(running: Running) -> AsyncIterator[None]:
 
 
 async def _until_agreed(running: Running) -> None:
+    pause = LOOK_EVERY_S
     while True:
         try:
             await agree(running, running.site.topology.chaincodes)
@@ -56,7 +59,12 @@ async def _until_agreed(running: Running) -> None:
             return
         except NetworkError as error:
             _log.warning("agreement goes on", what=error.what, why=error.why)
-            await asyncio.sleep(LOOK_EVERY_S)
+        except Exception:
+            # Nobody awaits this before the network goes down.
+            _log.exception("agreement ended")
+            raise
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, _PAUSE_MAX_S)
 
 
 async def agree(running: Running, chaincodes: Sequence[ChaincodeSpec]) -> list[Deployed]:

@@ -40,10 +40,11 @@ from sovchain.network.plan import (
     without_consenter,
 )
 from sovchain.network.plan_look import look
+from sovchain.network.ports import node_ports
 from sovchain.network.profiles import profile_path, write_profiles
 from sovchain.network.runtimes import Runtime, Site, create_runtime
 from sovchain.network.runtimes.access import administered_peer, orderer_admin
-from sovchain.network.runtimes.chaincodes import chaincode_service, served_by
+from sovchain.network.runtimes.chaincodes import settled_ports
 from sovchain.network.startup import Progress, Running, deploy_chaincodes, ordering_nodes, provide_material
 from sovchain.network.topology import AnyOrganization, Node, Organization, Topology
 from sovchain.network.transition import check_changes, union
@@ -203,8 +204,13 @@ class Apply:
     # Channels --------------------------------------------------------------------------------------------------------
 
     async def _create(self, channel: str) -> None:
-        """Join the ordering nodes of a new channel to it, by its first block."""
-        nodes = [node for part in self._target.orderers(channel) for node in part.all_nodes]
+        """Join the ordering nodes of a new channel to it, by its first block; on the embedded ledger its peers do so."""
+        nodes = [
+            node
+            for part in self._target.orderers(channel)
+            for node in part.all_nodes
+            if node_ports(node)["admin"] in self._ground.site.ports
+        ]
         await asyncio.gather(*(self._join_orderer(node, channel, self._blocks[channel]) for node in nodes))
 
     async def _configure(self, channel: str, next_group: Callable[[Group, Group], Group]) -> None:
@@ -322,12 +328,7 @@ class Apply:
 
     def _final_site(self) -> Site:
         """The target on the ports that stay: a chaincode's newest version has the port that is called by its name alone."""
-        ports = dict(self._ground.site.ports)
-        labels = {spec.label for spec in self._target.chaincodes}
-        for part in self._target.organizations:
-            for spec, service in served_by(self._ground.site.topology, part):
-                if spec.label in labels and service in ports:
-                    ports[chaincode_service(part.name, spec.name)] = ports[service]
+        ports = settled_ports(self._ground.site.ports, self._target)
         kept = {service: ports[service] for service in self._runtime.services(self._target)}
         return Site(self._ground.site.directory, self._target, kept, self._runtime.endpoints(self._target, kept))
 

@@ -20,6 +20,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from sovchain.network import material_enrolment
+from sovchain.network.authorities import AuthorityServers
 from sovchain.network.definitions import (
     Definition,
     channels_of,
@@ -43,9 +45,18 @@ from sovchain.network.errors import (
     RuntimeUnavailable,
 )
 from sovchain.network.files import make_folder, write_file, write_tree
-from sovchain.network.instance import BundlePart, Description, Instance, open_instance, write_description
+from sovchain.network.instance import (
+    FORMAT,
+    BundlePart,
+    Description,
+    Instance,
+    open_instance,
+    read_description,
+    write_description,
+)
 from sovchain.network.material import Material, create_organization
 from sovchain.network.material_layout import folder_of
+from sovchain.network.ports import allocate, authority_ports
 from sovchain.network.runtimes import Site, own_part
 from sovchain.network.topology import AnyOrganization, Topology
 
@@ -76,7 +87,7 @@ class Completed:
     blocks: Mapping[str, str]
 
 
-def create_bundle(
+async def create_bundle(
     topology: Topology,
     operator: str,
     directory: Path,
@@ -98,39 +109,61 @@ def create_bundle(
         UnknownName: the topology has no such operator.
         RuntimeUnavailable: the topology asks for what a bundle cannot have.
         DirectoryRefused, AlreadyUp, InstanceDamaged, VersionMismatch, TopologyChanged: see `instance`.
+        ProgramsMissing, NodeFailed, CaError: the operator's Fabric CA does not start, or refuses.
     """
     own = operated_by(topology, operator)
     _check_address(address)
     if runtime not in _RUNTIMES:
         raise RuntimeUnavailable(runtime, "a bundle runs real nodes, which other hosts can reach", _RUNTIMES)
-    if any(part.certificate_authority == "fabric-ca" for part in own):
-        raise RuntimeUnavailable(
-            runtime, "a bundle cannot start a Fabric CA yet: generate the operator's material", _RUNTIMES
-        )
+    if runtime != "native" and any(part.certificate_authority == "fabric-ca" for part in own):
+        raise RuntimeUnavailable(runtime, "the Fabric CA of a bundle runs natively", ("native",))
     with open_instance(directory) as instance:
-        if instance.description is not None:
+        if instance.description is None:
+            # First, so that a repetition goes on with the same ports and address where this is interrupted.
+            write_description(directory, _describe(topology, operator, address, now, first_port, runtime))
+        else:
             _same(instance, topology, operator, runtime)
+        if _definition_file(directory, operator).exists():
             return
-        hosts = [node.host for node in own_part(topology, operator).nodes]
-        ports = {host: first_port + index for index, host in enumerate(hosts)}
-        endpoints = {host: (address, port) for host, port in ports.items()}
+        description = read_description(directory)
+        assert description is not None
+        assert description.bundle is not None
+        endpoints = description.bundle.endpoints
         for part in own:
-            extra = {node.host: (address,) for node in part.all_nodes}
-            create_organization(part, directory / "organizations", now, extra)
-        definition = define(topology, operator, Material(topology, directory / "organizations"), endpoints, now)
+            further = {node.host: (endpoints[node.host][0],) for node in part.all_nodes}
+            create_organization(part, directory / "organizations", now, further)
+        material = Material(topology, directory / "organizations")
+        await _enrol(Site(directory, topology, description.ports, endpoints, operator), material)
+        definition = define(topology, operator, material, endpoints, now)
         make_folder(directory / "definitions")
         write_file(_definition_file(directory, operator), write_definition(definition))
-        write_description(
-            directory,
-            Description(
-                format=1,
-                runtime=runtime,
-                topology=topology,
-                ports=ports,
-                created_at=now,
-                bundle=BundlePart(operator=operator, endpoints=endpoints),
-            ),
-        )
+
+
+def _describe(
+    topology: Topology, operator: str, address: str, now: datetime, first_port: int, runtime: str
+) -> Description:
+    """What the bundle consists of, with the ports of the operator's nodes and authorities."""
+    hosts = [node.host for node in own_part(topology, operator).nodes]
+    ports = {host: first_port + index for index, host in enumerate(hosts)}
+    authorities = [name for part in operated_by(topology, operator) for name in authority_ports(part).values()]
+    return Description(
+        format=FORMAT,
+        runtime=runtime,
+        topology=topology,
+        ports=ports | allocate(authorities, None, ports),
+        created_at=now,
+        bundle=BundlePart(operator=operator, endpoints={host: (address, port) for host, port in ports.items()}),
+    )
+
+
+async def _enrol(site: Site, material: Material) -> None:
+    """Have the operator's Fabric CAs, if it has any, issue what its definition tells of; they end with it."""
+    servers = AuthorityServers()
+    try:
+        await servers.start(site, material)
+        await material_enrolment.complete(site, material)
+    finally:
+        await servers.stop()
 
 
 def _check_address(address: str) -> None:

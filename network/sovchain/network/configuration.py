@@ -242,5 +242,5 @@ def _missing(bundle: ChannelBundle, path: str, present: Collection[str]) -> tupl
     if len(bundle.msps.msp_ids) > _LISTED_MAX:
         return tuple(msp_id for msp_id in bundle.msps.msp_ids if msp_id not in present)
     groups = bundle.policies.satisfying_organisations(path)
-    lacking = sorted((sorted(group.difference(present)) for group in groups), key=len)
+    lacking = sorted((sorted(group.difference(present)) for group in groups), key=lambda names: (len(names), names))
     return tuple(next(filter(None, lacking), ()))

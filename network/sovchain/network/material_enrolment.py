@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,9 +25,13 @@ _AT_ONCE: Final = 4
 
 @dataclass(frozen=True)
 class Office:
-    """An organisation's two authorities with their registrars, for as long as the connection is open."""
+    """An organisation's two authorities with their registrars, for as long as the connection is open.
+
+    `addresses` are those under which other hosts reach its nodes, by host name.
+    """
 
     part: OrganizationMaterial
+    addresses: Mapping[str, str]
     enrolment: CertificateAuthority
     transport: CertificateAuthority
     registrar: Registrar
@@ -59,6 +63,7 @@ async def office(site: Site, part: OrganizationMaterial) -> AsyncIterator[Office
     async with connect_authority(site, part) as enrolment, connect_authority(site, part, "tlsca") as transport:
         yield Office(
             part,
+            {host: address for host, (address, _) in site.endpoints.items()} if site.operator else {},
             enrolment,
             transport,
             enrolment.registrar(await enrolment.enroll(REGISTRAR, secret)),
@@ -122,7 +127,8 @@ async def _each(site: Site, part: OrganizationMaterial, holders: Sequence[Holder
 
 async def _create(open_office: Office, holder: Holder) -> None:
     part = open_office.part
-    enrolment, transport = await open_office.issue(holder, server_names(holder))
+    further = open_office.addresses.get(holder.name)
+    enrolment, transport = await open_office.issue(holder, server_names(holder, [further] if further else ()))
     files = holder_files(holder, enrolment, transport, part.tls_root_pem)
     public = public_msp(part.organization.domain, part.root_pem, part.tls_root_pem)
     files |= {f"{holder.folder}/msp/{name}": content for name, content in public.items()}

@@ -368,8 +368,11 @@ async def _up(
                 _log.info("network is up", directory=str(directory), pid=os.getpid())
                 yield network
         finally:
-            instance.mark("stopping")
-            await _shielded(runtime.stop)
+            try:
+                instance.mark("stopping")
+            finally:
+                # Also where the directory is gone: its processes are not to outlive it.
+                await _shielded(runtime.stop)
             _log.info("network is down", directory=str(directory))
 
 

@@ -7,6 +7,7 @@ so. What is asked needs the administrators' keys; where an organisation's are no
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -41,7 +42,7 @@ from sovchain.network.observation import (
 )
 from sovchain.network.participation import OrderingNodeAdmin
 from sovchain.network.ports import authority_ports, node_ports
-from sovchain.network.runtimes import own_part
+from sovchain.network.runtimes import create_runtime, own_part
 from sovchain.network.runtimes.access import administrator_of, node_address, orderer_admin, site_of
 from sovchain.network.runtimes.processes import orphan
 from sovchain.network.topology import Node, Topology
@@ -118,6 +119,7 @@ class _Observer:
         self.material = Material(self.topology, status.directory / "organizations")
         self.shown: list[tuple[str, bytes]] = []
         """Certificates that endpoints have shown, each with the endpoint's name."""
+        self._serving = _serving(status.directory)
         self._open = AsyncExitStack()
         self._peers: dict[str, Peer | str] = {}
 
@@ -138,7 +140,7 @@ class _Observer:
             _all(self._node(service, asked.get(service.host)) for service in self._servers()),
             _all(self._channel(name, asked) for name in self.site.channels),
             _all(self._definitions(name) for name in self.site.channels if self._reads(name)),
-            _all(self._service(name, port) for name, port in self.site.ports.items() if name.startswith("chaincode ")),
+            _all(self._service(name) for name in self._services()),
         )
         return replace(
             found,
@@ -333,14 +335,29 @@ class _Observer:
             channel, name, found.version, found.sequence, dict(sorted(found.approvals.items())), collections
         )
 
-    async def _service(self, name: str, port: int) -> ServiceSeen:
-        address = f"{HOST}:{port}"
-        certificate, problem = await _attempt(lambda: _shown(address))
+    def _services(self) -> Iterator[str]:
+        """The chaincodes that run as services on ports of this machine."""
+        wanted = create_runtime(self.runtime).services(own_part(self.topology, self.site.operator))
+        return (name for name in wanted if name.startswith("chaincode ") and name in self.site.ports)
+
+    async def _service(self, name: str) -> ServiceSeen:
+        port = self.site.ports[name]
+        certificate, problem = await _attempt(lambda: _shown(f"{HOST}:{port}"))
         if certificate is not None:
-            self.shown.append((address, certificate))
-        # "chaincode X of Finance" and "chaincode X, instance A": one process serves several.
-        pid = orphan(self.site.directory / f"run/chaincode-{name.split()[-1]}.pid") or 0
-        return ServiceSeen(name, address, certificate is not None, pid, problem)
+            self.shown.append((f"{HOST}:{port}", certificate))
+        return ServiceSeen(name, f"{HOST}:{port}", certificate is not None, self._serving.get(port, 0), problem)
+
+
+def _serving(directory: Path) -> dict[int, int]:
+    """Number of the process that serves chaincode at a port, by the port: each has its configuration in its command."""
+    found: dict[int, int] = {}
+    for path in (directory / "run").glob("chaincode-*.pid"):
+        pid = orphan(path)
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            services = json.loads(Path(command[command.index("--config") + 1]).read_bytes())["services"]
+            found |= {int(service["address"].rpartition(":")[2]): pid for service in services if pid}
+    return found
 
 
 def _client(material: OrganizationMaterial, port: int, *, with_certificate: bool) -> httpx.AsyncClient:

@@ -5,6 +5,7 @@ General layout:
     variant.py    its options
     isolation.py  `Fabric`: a test's own place on a network that all tests share
     hosted.py     a network in a process of its own; `host.py` is that process's program
+    containers.py the containers of a network, as pytest-docker has them
     faults.py     ending and starting single nodes, where a runtime offers that
     harness*.py   `ContractHarness`: contracts in the process; `machines.py`: the cases of state machines
     worlds.py     the same contract test on the harness and on a network

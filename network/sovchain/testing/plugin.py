@@ -3,6 +3,7 @@
     fabric               a running network for your tests, with keys or a channel that no other test uses
     fabric_network       the network itself, one for each run and runtime
     fabric_topology      override it to test on a topology of your own
+    fabric_services      its containers, as pytest-docker has them
     conformance_network  the network of the conformance tests
     contract_world       where a contract is tested: in the process, or on a network with `--contracts-on network`
     contract_spec        override it to say which contract
@@ -29,6 +30,8 @@ import pytest
 from sovchain.testing.variant import HARNESS, Variant, add_options, contract_variants, variants
 
 if TYPE_CHECKING:
+    from pytest_docker.plugin import Services
+
     from sovchain.network import Topology
     from sovchain.testing.conformance.world import ConformanceNetwork
     from sovchain.testing.hosted import HostedNetwork
@@ -160,6 +163,20 @@ def contract_world(_contract_pool: WorldPool | None, contract_spec: ContractSpec
     except HostFailed as error:
         problem = str(error)
     pytest.fail(f"the network of the contract did not come up: {problem}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def fabric_services(fabric_network: HostedNetwork) -> Services:
+    """The containers of the network of `fabric` on the docker runtime, as pytest-docker has them.
+
+    `port_for`, `wait_until_responsive`, and any Compose command. Tests that ask for them are skipped on other runtimes.
+    """
+    if fabric_network.runtime != "docker":
+        pytest.skip(f"a network on the {fabric_network.runtime} runtime has no containers")
+    pytest.importorskip("pytest_docker", reason="missing program: pytest-docker: pip install pytest-docker")
+    from sovchain.testing.containers import services_of
+
+    return services_of(fabric_network.directory)
 
 
 @pytest.fixture(scope="session")

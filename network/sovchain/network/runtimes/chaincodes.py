@@ -25,6 +25,7 @@ from sovchain.network.errors import ChaincodeFailed, InstanceDamaged
 from sovchain.network.files import clean, make_folder, write_file, write_tree
 from sovchain.network.logs import open_log
 from sovchain.network.ports import ADDRESS
+from sovchain.network.runtimes.couchdb import index_files
 from sovchain.network.runtimes.processes import STOP_TIMEOUT_S, Supervised, last_line
 from sovchain.network.topology import ChaincodeSpec, Organization, Topology
 from sovchain.protocol.packages import build_ccaas_package, package_id
@@ -44,6 +45,39 @@ _log = structlog.get_logger("sovchain.network.chaincodes")
 def service_name(chaincode: str, instance: str) -> str:
     """Name under which the port of a chaincode's instance is kept."""
     return f"chaincode {chaincode}, instance {instance}"
+
+
+def shared_services(topology: Topology) -> list[tuple[ChaincodeSpec, dict[str, str]]]:
+    """The chaincodes that the two shared instances serve, each with the name of its port by instance.
+
+    Of a chaincode that is there in two versions (`transition.union`) the second has ports of its own.
+    """
+    seen: set[str] = set()
+    found = []
+    for spec in topology.chaincodes:
+        names = {instance: service_name(spec.name, instance) for instance in INSTANCES}
+        if spec.name in seen:
+            names = {instance: f"{name}, version {spec.version}" for instance, name in names.items()}
+        seen.add(spec.name)
+        found.append((spec, names))
+    return found
+
+
+def settled_ports(ports: Mapping[str, int], topology: Topology) -> dict[str, int]:
+    """The ports when the versions of a topology are the only ones: each has the port that is called by its name alone."""
+    settled = dict(ports)
+    for spec in topology.chaincodes:
+        suffix = f", version {spec.version}"
+        for service, port in ports.items():
+            if service.startswith(f"chaincode {spec.name}") and service.endswith(suffix):
+                base = service.removesuffix(suffix)
+                if base in (*_own_services(spec, topology), *(service_name(spec.name, name) for name in INSTANCES)):
+                    settled[base] = port
+    return settled
+
+
+def _own_services(spec: ChaincodeSpec, topology: Topology) -> list[str]:
+    return [chaincode_service(part.name, spec.name) for part in topology.organizations]
 
 
 def chaincode_service(organization: str, chaincode: str) -> str:
@@ -123,7 +157,7 @@ class ChaincodeTls:
 
 
 def build_package(chaincode: ChaincodeSpec, addresses: Sequence[str], tls: ChaincodeTls) -> bytes:
-    """Return the package of a chaincode: how a peer reaches it. Same arguments, same bytes.
+    """Return the package of a chaincode: how a peer reaches it, and what CouchDB indexes. Same arguments, same bytes.
 
     `addresses` has the chaincode's address and, for the embedded ledger, that of its second instance. Raises
     InstanceDamaged when a TLS file cannot be read.
@@ -139,7 +173,7 @@ def build_package(chaincode: ChaincodeSpec, addresses: Sequence[str], tls: Chain
         "client_cert": _text(certificate),
         "client_key": _text(key),
     }
-    return build_ccaas_package(chaincode.label, connection)
+    return build_ccaas_package(chaincode.label, connection, index_files(chaincode.module))
 
 
 def _text(path: Path) -> str:
@@ -220,58 +254,75 @@ async def _line(stream: asyncio.StreamReader) -> bytes:
 
 
 class ChaincodeInstances:
-    """The two processes that serve all chaincodes of a network; none when it has no chaincode."""
+    """The processes that serve all chaincodes of a network, two for each set of chaincodes that came at the same time."""
 
-    def __init__(self, directory: Path, topology: Topology, ports: Mapping[str, int]) -> None:
+    def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._topology = topology
-        self._ports = ports
-        self._instances: list[ChaincodeInstance] = []
+        self._serving: dict[str, list[ChaincodeInstance]] = {}
 
-    async def start(self, now: datetime) -> dict[str, bytes]:
-        """Start both processes without waiting until they listen; return the package of each chaincode by its name.
+    async def serve(self, topology: Topology, ports: Mapping[str, int], now: datetime) -> dict[str, bytes]:
+        """Start what serves the chaincodes that are not served yet, without waiting until it listens.
 
-        `now` (UTC) is when new TLS certificates begin. Raises InstanceDamaged, OSError.
+        Return the package of each chaincode by its name, of the newest version. `now` (UTC) is when new TLS certificates
+        begin. Raises InstanceDamaged, OSError.
         """
-        if not self._topology.chaincodes:
+        shared = shared_services(topology)
+        if not shared:
             return {}
         folder = self._directory / "chaincode"
         make_folder(folder)
         clean(folder)
         tls = ChaincodeTls.create(folder / "tls", now)
-        packages = {
-            spec.name: build_package(spec, [self._address(spec, name) for name in INSTANCES], tls)
-            for spec in self._topology.chaincodes
+        addresses = {
+            spec.label: {instance: f"{ADDRESS}:{ports[service]}" for instance, service in names.items()}
+            for spec, names in shared
         }
-        for name in INSTANCES:
-            config = folder / f"{name}.json"
-            write_file(config, json.dumps(self._configuration(name, packages, tls), indent=2).encode(), durable=False)
-            instance = ChaincodeInstance(
-                name=name,
-                command=serve_command(config, shift=SHIFT if name == "B" else None),
-                environment=serve_environment(_HASH_SEEDS[name]),
-                log_path=self._directory / f"logs/chaincode-{name}.log",
-                pid_path=self._directory / f"run/chaincode-{name}.pid",
-            )
-            self._instances.append(instance)
-            await instance.start()
-        return packages
+        packages = {spec.label: build_package(spec, list(addresses[spec.label].values()), tls) for spec, _ in shared}
+        new = [spec for spec, _ in shared if spec.label not in self._serving]
+        if new:
+            further = f"-{new[0].label}" if self._serving else ""
+            started = []
+            for instance in INSTANCES:
+                services = [(spec, packages[spec.label], addresses[spec.label][instance]) for spec in new]
+                started.append(await self._start(instance, f"{instance}{further}", services, tls))
+            self._serving |= {spec.label: started for spec in new}
+        return {spec.name: packages[spec.label] for spec, _ in shared}
+
+    async def _start(
+        self, instance: str, name: str, services: Sequence[tuple[ChaincodeSpec, bytes, str]], tls: ChaincodeTls
+    ) -> ChaincodeInstance:
+        config = self._directory / f"chaincode/{name}.json"
+        write_file(config, json.dumps(serve_configuration(services, tls), indent=2).encode(), durable=False)
+        process = ChaincodeInstance(
+            name=name,
+            command=serve_command(config, shift=SHIFT if instance == "B" else None),
+            environment=serve_environment(_HASH_SEEDS[instance]),
+            log_path=self._directory / f"logs/chaincode-{name}.log",
+            pid_path=self._directory / f"run/chaincode-{name}.pid",
+        )
+        await process.start()
+        return process
+
+    def _processes(self, serving: Mapping[str, list[ChaincodeInstance]]) -> list[ChaincodeInstance]:
+        return list({id(process): process for several in serving.values() for process in several}.values())
 
     async def ready(self) -> None:
-        """Wait until both processes listen. Raises ChaincodeFailed."""
-        await asyncio.gather(*(instance.ready() for instance in self._instances))
+        """Wait until all processes listen. Raises ChaincodeFailed."""
+        await asyncio.gather(*(process.ready() for process in self._processes(self._serving)))
+
+    async def keep(self, topology: Topology) -> None:
+        """End the processes that serve nothing of a topology."""
+        labels = {spec.label for spec in topology.chaincodes}
+        kept = {label: several for label, several in self._serving.items() if label in labels}
+        needed = {id(process) for process in self._processes(kept)}
+        idle = [process for process in self._processes(self._serving) if id(process) not in needed]
+        self._serving = kept
+        await asyncio.gather(*(process.stop() for process in idle))
 
     async def stop(self) -> None:
-        """End both processes."""
-        await asyncio.gather(*(instance.stop() for instance in self._instances))
-
-    def _address(self, spec: ChaincodeSpec, instance: str) -> str:
-        return f"{ADDRESS}:{self._ports[service_name(spec.name, instance)]}"
-
-    def _configuration(self, instance: str, packages: Mapping[str, bytes], tls: ChaincodeTls) -> dict[str, object]:
-        return serve_configuration(
-            [(spec, packages[spec.name], self._address(spec, instance)) for spec in self._topology.chaincodes], tls
-        )
+        """End all processes."""
+        serving, self._serving = self._serving, {}
+        await asyncio.gather(*(process.stop() for process in self._processes(serving)))
 
 
 def serve_configuration(services: Iterable[tuple[ChaincodeSpec, bytes, str]], tls: ChaincodeTls) -> dict[str, object]:

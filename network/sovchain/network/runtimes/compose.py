@@ -96,7 +96,8 @@ class ComposeFile:
     def volume(self, name: str, folder: Path, target: str) -> dict[str, Any]:
         """A named volume that a container may write. It stands for a folder, so that data outlives the project."""
         self._volumes[name] = folder
-        return {"type": "volume", "source": name, "target": target}
+        # Without a copy of what the image has there, with which the engine would also change the folder's owner.
+        return {"type": "volume", "source": name, "target": target, "volume": {"nocopy": True}}
 
     @property
     def folders(self) -> Sequence[Path]:

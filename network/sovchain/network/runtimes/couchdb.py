@@ -15,6 +15,7 @@ would write into each other's state (core/ledger/kvledger/txmgmt/statedb/stateco
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import stat
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from sovchain.network.errors import CouchDbUnusable
 from sovchain.network.runtimes import Site
 from sovchain.network.runtimes.settings import CouchDb
+from sovchain.protocol.packages import INDEX_FOLDER
 
 VARIABLE: Final = "SOVCHAIN_COUCHDB"
 """Environment variable that names the file."""
@@ -195,3 +197,22 @@ def logging_spec(spec: str, server: CouchDb | None) -> str:
     `internal/peer/node/start.go` writes it with the logger `nodeCmd`, at the level info.
     """
     return f"{spec}:nodeCmd=warning" if server is not None else spec
+
+
+def index_files(module: str) -> dict[str, bytes]:
+    """Return CouchDB's index definitions that lie beside a chaincode's module, by their paths in its package.
+
+    They are in `META-INF/statedb/couchdb/indexes`, and in `.../collections/<name>/indexes` for private data, as in any
+    chaincode of Fabric. A module that cannot be found has none: the process that serves it will say so. Raises OSError.
+    """
+    try:
+        found = importlib.util.find_spec(module.partition(":")[0])
+    except (ImportError, ValueError):
+        return {}
+    if found is None or found.origin is None:
+        return {}
+    folder = Path(found.origin).parent
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted((folder / INDEX_FOLDER).rglob("*.json"))
+    }

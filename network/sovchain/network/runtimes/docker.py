@@ -61,7 +61,7 @@ from sovchain.network.runtimes.joining import Joining
 from sovchain.network.runtimes.processes import cause, end_orphans, last_line
 from sovchain.network.runtimes.programs import matches
 from sovchain.network.runtimes.space import check_space
-from sovchain.network.topology import Topology
+from sovchain.network.topology import Node, Topology
 
 FILE: Final = "compose.yaml"
 PROFILES_VARIABLE: Final = "COMPOSE_PROFILES"
@@ -173,21 +173,21 @@ class DockerRuntime:
         await self._up(site, file, material)
         await self._follow(site, logs)
         await self._joining.everyone()
-        await asyncio.gather(*(self._check_release(site, material, kind) for kind in ("peer", "orderer")))
+        first = {node.kind: node for node in reversed(site.nodes)}
+        await asyncio.gather(*(self._check_release(site, material, node) for node in first.values()))
 
-    async def _check_release(self, site: Site, material: Material, kind: str) -> None:
-        """Ask one node of a kind for its release. Raises NetworkError: an image may hold another one than its name says."""
-        node = next(node for node in site.topology.nodes if node.kind == kind)
+    async def _check_release(self, site: Site, material: Material, node: Node) -> None:
+        """Ask a node for its release. Raises NetworkError: an image may hold another one than its name says."""
         roots = ssl.create_default_context(cadata=material.organization(node.organization).tls_root_pem.decode())
         address = f"https://{HOST}:{site.ports[node_ports(node)['operations']]}"
         async with httpx.AsyncClient(base_url=address, verify=roots, trust_env=False) as client:
             found = str((await client.get("/version")).json()["Version"]).removeprefix("v")
         if not matches(found, site.topology.fabric_version):
-            image = getattr(self._images, kind)
+            image = getattr(self._images, node.kind)
             raise NetworkError(
                 f"image {image} is of another version",
                 f"it holds Fabric {found} and the topology says {site.topology.fabric_version}",
-                f"correct SOVCHAIN_IMAGE_{kind.upper()}, or fabric_version in the topology",
+                f"correct SOVCHAIN_IMAGE_{node.kind.upper()}, or fabric_version in the topology",
                 image=image,
                 found=found,
             )
@@ -260,7 +260,7 @@ class DockerRuntime:
         """See `Runtime.ready`."""
         assert self._joining is not None
         assert self._site is not None
-        parts = [part for part in self._site.topology.organizations if chaincode_service(part) in self._containers]
+        parts = [part for part in self._site.organizations if chaincode_service(part) in self._containers]
         await asyncio.gather(*(self.chaincode_listens(chaincode_service(part)) for part in parts))
         await self._joining.usable()
 
@@ -287,12 +287,12 @@ class DockerRuntime:
         """See `Runtime.stop`. Peers end first, then ordering nodes, then the rest."""
         if self._engine is None or self._site is None:
             return
-        engine, topology = self._engine, self._site.topology
+        engine, nodes = self._engine, self._site.nodes
         self._engine = None
         followers, self._followers = self._followers, {}
         try:
             for kind in ("peer", "orderer"):
-                services = [node_service(node.host) for node in topology.nodes if node.kind == kind]
+                services = [node_service(node.host) for node in nodes if node.kind == kind]
                 await engine.stop([self._containers[name] for name in services if name in self._containers])
             await engine.stop(self._containers.values())
             await asyncio.gather(*(follower.drain() for follower in followers.values()))
@@ -309,7 +309,7 @@ class DockerRuntime:
         """The services that can be ended and started, by the names that faults have for them."""
         assert self._site is not None
         nodes = {node.host: node_service(node.host) for node in self._site.nodes}
-        parts = [part for part in self._site.topology.organizations if chaincode_service(part) in self._containers]
+        parts = [part for part in self._site.organizations if chaincode_service(part) in self._containers]
         return nodes | {f"chaincode of {part.name}": chaincode_service(part) for part in parts}
 
     async def signal(self, action: str, target: str) -> None:
@@ -360,10 +360,9 @@ def _profiles(topology: Topology) -> set[str]:
 def _hand_over(site: Site, material: Material) -> None:
     """Give what containers read and write to the user that they run as, where root brings the network up."""
     folders = [site.directory / name for name in ("nodes", "chaincode", "authorities", "monitoring")]
-    for part in filter(lambda part: part.has_keys, material.organizations.values()):
-        folders += [part.node_folder(node.host) for node in part.organization.all_nodes]
-        if part.organization.certificate_authority == "fabric-ca":
-            folders += [part.folder / name for name in ("ca", "tlsca", AUTHORITY_FOLDER)]
+    folders += [material.organization(node.organization).node_folder(node.host) for node in site.nodes]
+    for part in organizations_with_authority(material):
+        folders += [part.folder / name for name in ("ca", "tlsca", AUTHORITY_FOLDER)]
     for top in folders:
         for folder, _, files in os.walk(top):
             for path in (folder, *(os.path.join(folder, name) for name in files)):

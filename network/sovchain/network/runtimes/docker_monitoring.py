@@ -9,6 +9,7 @@ DIR/monitoring/data/          what both keep
 from __future__ import annotations
 
 import secrets
+import sysconfig
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -82,8 +83,8 @@ def add_monitoring(file: ComposeFile, site: Site, material: Material, images: Im
     """Add both services to a Compose file and write what they are configured with."""
     folder = site.directory / "monitoring"
     make_folder(folder / "roots")
-    for part in material.organizations.values():
-        write_file(folder / f"roots/{part.organization.name}.pem", part.tls_root_pem, durable=False)
+    for name in {node.organization for node in site.nodes}:
+        write_file(folder / f"roots/{name}.pem", material.organization(name).tls_root_pem, durable=False)
     write_file(folder / "prometheus.yml", prometheus_config(site), durable=False)
     if not (folder / _ADMIN_FILE).exists():
         write_file(folder / _ADMIN_FILE, f"GF_SECURITY_ADMIN_PASSWORD={secrets.token_hex(16)}\n".encode())
@@ -154,7 +155,6 @@ def _grafana(port: int, prometheus_port: int) -> Mapping[str, Any]:
 
 
 def shipped_folder() -> Path:
-    """The folder `docker` of this project: in the checkout, or in what an installed package brings."""
-    here = Path(__file__).resolve()
-    installed = here.parents[1] / "docker"
-    return installed if installed.is_dir() else here.parents[4] / "docker"
+    """The folder `docker` of this project: in the checkout, or where an installed package has put it."""
+    checkout = Path(__file__).resolve().parents[4] / "docker"
+    return checkout if checkout.is_dir() else Path(sysconfig.get_path("data")) / "share/sovchain/docker"

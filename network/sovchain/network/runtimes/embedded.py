@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Final
 
 from sovchain.ledger.node import AddressInUseError, EmbeddedLedger, NodeSpec
-from sovchain.network.errors import ChangesRefused, PortInUse, Refusal, RuntimeUnavailable
+from sovchain.network.errors import PortInUse, RuntimeUnavailable
 from sovchain.network.genesis import loopback_endpoints
 from sovchain.network.material import Material, OrganizationMaterial
 from sovchain.network.ports import ADDRESS
 from sovchain.network.runtimes import Endpoint, Packages, Site
-from sovchain.network.runtimes.chaincodes import INSTANCES, ChaincodeInstances, service_name
+from sovchain.network.runtimes.chaincodes import ChaincodeInstances, shared_services
 from sovchain.network.runtimes.processes import end_orphans
 from sovchain.network.topology import Topology
 
@@ -21,6 +21,7 @@ class EmbeddedRuntime:
     """A `sovchain.network.runtimes.Runtime` over `sovchain.ledger`."""
 
     def __init__(self) -> None:
+        self._site: Site | None = None
         self._chaincodes: ChaincodeInstances | None = None
         self._ledger: EmbeddedLedger | None = None
 
@@ -39,7 +40,7 @@ class EmbeddedRuntime:
         _supported(topology)
         return [
             *(node.host for node in topology.nodes),
-            *(service_name(spec.name, instance) for spec in topology.chaincodes for instance in INSTANCES),
+            *(service for _, names in shared_services(topology) for service in names.values()),
         ]
 
     def endpoints(self, topology: Topology, ports: Mapping[str, int]) -> Mapping[str, Endpoint]:
@@ -52,8 +53,12 @@ class EmbeddedRuntime:
 
     async def prepare(self, site: Site) -> Packages:
         """See `Runtime.prepare`. All organisations share the two instances."""
-        self._chaincodes = ChaincodeInstances(site.directory, site.topology, site.ports)
-        packages = await self._chaincodes.start(datetime.now(UTC))
+        self._chaincodes = ChaincodeInstances(site.directory)
+        return await self._serve(site)
+
+    async def _serve(self, site: Site) -> Packages:
+        assert self._chaincodes is not None
+        packages = await self._chaincodes.serve(site.topology, site.ports, datetime.now(UTC))
         return {organization.name: packages for organization in site.topology.organizations}
 
     async def start_authorities(self, site: Site, material: Material) -> None:
@@ -61,16 +66,10 @@ class EmbeddedRuntime:
 
     async def start(self, site: Site, material: Material, genesis_blocks: Sequence[bytes]) -> None:
         """See `Runtime.start`."""
-        try:
-            self._ledger = await EmbeddedLedger.start(
-                site.directory,
-                peers=_nodes(site, material, "peer"),
-                orderers=_nodes(site, material, "orderer"),
-            )
-        except AddressInUseError as error:
-            port = int(error.address.rpartition(":")[2])
-            service = next((name for name, number in site.ports.items() if number == port), error.address)
-            raise PortInUse(port, service) from error
+        self._site = site
+        peers, orderers = _nodes(site, material, "peer"), _nodes(site, material, "orderer")
+        with _ports_named(site):
+            self._ledger = await EmbeddedLedger.start(site.directory, peers=peers, orderers=orderers)
         for block in genesis_blocks:
             await self._ledger.join(block)
 
@@ -80,12 +79,28 @@ class EmbeddedRuntime:
             await self._chaincodes.ready()
 
     async def extend(self, site: Site, material: Material, genesis_blocks: Mapping[str, bytes]) -> Packages:
-        """See `Runtime.extend`. The embedded ledger takes neither nodes nor configuration updates while it runs."""
-        raise ChangesRefused([_FIXED])
+        """See `Runtime.extend`. Further chaincodes get two instances of their own."""
+        assert self._ledger is not None
+        packages = await self._serve(site)
+        with _ports_named(site):
+            await self._ledger.add(peers=_nodes(site, material, "peer"), orderers=_nodes(site, material, "orderer"))
+        await self.ready()
+        self._site = site
+        return packages
 
     async def shrink(self, site: Site) -> None:
         """See `Runtime.shrink`."""
-        raise ChangesRefused([_FIXED])
+        assert self._ledger is not None
+        assert self._chaincodes is not None
+        assert self._site is not None
+        before = self._site.topology
+        hosts = {node.host for node in site.topology.nodes}
+        msp_ids = {part.name: part.msp_id for part in before.everyone}
+        for node in before.nodes:
+            if node.host not in hosts:
+                await self._ledger.remove(msp_ids[node.organization], node.host)
+        await self._chaincodes.keep(site.topology)
+        self._site = site
 
     async def stop(self) -> None:
         """See `Runtime.stop`."""
@@ -99,11 +114,15 @@ class EmbeddedRuntime:
                 await chaincodes.stop()
 
 
-_FIXED: Final = Refusal(
-    "runtime",
-    "the embedded ledger takes no nodes, chaincodes and configuration updates while it runs",
-    "use the native runtime, or bring up a network in an empty directory whose topology has the change",
-)
+@contextmanager
+def _ports_named(site: Site) -> Iterator[None]:
+    """Say whose port it is that another program has."""
+    try:
+        yield
+    except AddressInUseError as error:
+        port = int(error.address.rpartition(":")[2])
+        service = next((name for name, number in site.ports.items() if number == port), error.address)
+        raise PortInUse(port, service) from error
 
 
 def _supported(topology: Topology) -> None:
