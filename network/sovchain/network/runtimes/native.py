@@ -176,6 +176,7 @@ class NativeRuntime:
         started = [node for node in site.nodes if node.host not in self.processes]
         for node in started:
             own = material.organization(node.organization)
+            own.node(node.host)  # names a file that is missing, before the node fails on it in words of its own
             place = _place(site, own, node)
             if node.kind == "orderer":
                 settings = orderer_settings(own.msp_id, place)
@@ -256,7 +257,7 @@ class NativeRuntime:
                 **{name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ},
                 "FABRIC_CFG_PATH": str(folder),
                 "FABRIC_LOGGING_FORMAT": "json",
-                LOG_VARIABLE: couchdb.logging_spec(os.environ.get(LOG_VARIABLE, "info"), self._couchdb.get(host)),
+                LOG_VARIABLE: couchdb.logging_spec(os.environ.get(LOG_VARIABLE, "info"), account=host in self._couchdb),
                 **couchdb.environment(self._couchdb.get(host)),
             },
             log_path=directory / f"logs/{host}.log",
