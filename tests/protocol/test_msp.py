@@ -174,7 +174,7 @@ _FLIPS = st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 7)), min_size
 
 
 @given(flips=_FLIPS, cut=st.none() | st.integers(0, 400))
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @pytest.mark.filterwarnings("ignore:Parsed a serial number")
 def test_a_damaged_certificate_is_malformed_or_invalid_and_nothing_else(
     flips: list[tuple[int, int]], cut: int | None
