@@ -122,6 +122,7 @@ async def measure(folder: Path, rounds: int, calls: int, only: str | None) -> di
         for function, (args, count, in_flight) in plan.items():
             if only is not None and function != only:
                 continue
+            print(f"measuring {function}", file=sys.stderr)
             names = ["go"] if function == "write_batch" else runtimes.names
             for name in names:
                 if name not in runtimes.names:
