@@ -7,7 +7,6 @@ python offline_signer.py submit connections/Finance.json user.pem FinanceMSP fin
 from __future__ import annotations
 
 import asyncio
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -37,15 +36,15 @@ async def submit(
 
 def ask(message: bytes) -> bytes:
     """Stands for the way to the machine with the key: another process."""
-    command = f"{shlex.quote(sys.executable)} {shlex.quote(__file__)} sign user.key"
-    return subprocess.run(shlex.split(command), input=message, capture_output=True, check=True).stdout
+    command = [sys.executable, __file__, "sign", "user.key"]
+    return subprocess.run(command, input=message, capture_output=True, check=True).stdout  # noqa: S603 - this program
 
 
 async def main(profile: str, certificate: str, msp_id: str, channel: str, chaincode: str, *call: str) -> None:
-    identity = Identity(msp_id, Path(certificate).read_bytes())
+    identity = Identity(msp_id, await asyncio.to_thread(Path(certificate).read_bytes))
     async with Gateway.connect(profile, identity) as gateway:
         result, status = await submit(gateway, ask, channel, chaincode, *call)
-        print(result.decode(), status.code_name, "in block", status.block_number)
+        sys.stdout.write(f"{result.decode()}: {status.code_name} in block {status.block_number}\n")
 
 
 if __name__ == "__main__":

@@ -15,32 +15,12 @@ from typing import Any
 import grpc
 import pytest
 from fabric_protos.gateway import gateway_pb2
-from fabric_protos.peer import chaincode_event_pb2, events_pb2
-from fakegateway import FakeGateway, Stream, block, events, filtered
+from fakegateway import FakeGateway, Stream, block, block_of, events, filtered
 
 from sovchain.client import CheckpointGone, Contract, FileCheckpointer, Gateway, MemoryCheckpointer, Position
 from sovchain.client import _checkpoints as checks
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
-
-
-def block_of(number: int, *transactions: tuple[str, int, bool]) -> bytes:
-    """A filtered block: transaction id, validation code, whether it set an event."""
-    found = []
-    for txid, code, has_event in transactions:
-        action = events_pb2.FilteredChaincodeAction(
-            chaincode_event=chaincode_event_pb2.ChaincodeEvent(tx_id=txid, chaincode_id="basic") if has_event else None
-        )
-        found.append(
-            events_pb2.FilteredTransaction(
-                txid=txid,
-                tx_validation_code=code,  # type: ignore[arg-type]
-                transaction_actions=events_pb2.FilteredTransactionActions(chaincode_actions=[action]),
-            )
-        )
-    return events_pb2.DeliverResponse(
-        filtered_block=events_pb2.FilteredBlock(channel_id="ch", number=number, filtered_transactions=found)
-    ).SerializeToString()
 
 
 def asked(request: bytes) -> tuple[int, str]:

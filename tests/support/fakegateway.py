@@ -188,6 +188,25 @@ def filtered(number: int) -> bytes:
     ).SerializeToString()
 
 
+def block_of(number: int, *transactions: tuple[str, int, bool]) -> bytes:
+    """A filtered block: transaction id, validation code, whether it set an event."""
+    found = []
+    for txid, code, has_event in transactions:
+        action = events_pb2.FilteredChaincodeAction(
+            chaincode_event=chaincode_event_pb2.ChaincodeEvent(tx_id=txid, chaincode_id="basic") if has_event else None
+        )
+        found.append(
+            events_pb2.FilteredTransaction(
+                txid=txid,
+                tx_validation_code=code,  # type: ignore[arg-type]
+                transaction_actions=events_pb2.FilteredTransactionActions(chaincode_actions=[action]),
+            )
+        )
+    return events_pb2.DeliverResponse(
+        filtered_block=events_pb2.FilteredBlock(channel_id="ch", number=number, filtered_transactions=found)
+    ).SerializeToString()
+
+
 def deliver_status(status: int) -> bytes:
     return events_pb2.DeliverResponse(status=status).SerializeToString()  # type: ignore[arg-type]
 
