@@ -3,8 +3,8 @@
 General layout: `contract`, `operation`, `access`, `records`, `machine`, `context`, `stub` and `errors` are what a contract
 imports; `values` and `shapes` turn annotations into codecs, `recordtypes` and `bookmarks` models into keys; `chaincode`
 dispatches a call; `metadata`, `describe` and `machinecases` tell of it; `determinism` is the lint and the guard. Below
-them `handler` speaks the peer's stream for `server` (the peer dials) and `connect` (the chaincode dials); `serve` and
-`__main__` are the command line.
+them `handler` speaks the peer's stream for `server` (the peer dials) and `connect` (the chaincode dials), over
+`transport`, `http2` and `grpcstream`; `serve` and `__main__` are the command line.
 Importing this package opens nothing, and none of it loads gRPC's library.
 """
 
