@@ -161,7 +161,7 @@ async def test_whoever_may_never_act_does_not_learn_the_state(harness: ContractH
     with refused("E_ACCESS") as refusal:
         await harness.caller("Shop").submit(Permits.grant, NUMBER)
     assert "revoked" not in str(refusal.error)
-    with refused("E_STATE", "the Permit is revoked, where nothing is") as refusal:
+    with refused("E_STATE", "the Permit is revoked; possible is nothing") as refusal:
         await harness.caller("Gov", attributes={"role": "clerk"}).submit(Permits.grant, NUMBER)
     assert refusal.fields == {"state": "revoked", "action": "grant"}
 

@@ -68,6 +68,14 @@ class Boxes(Contract):
         await boxes.delete(box.shelf, box.number)
         await boxes.put(again)
 
+    @transaction
+    def put_blocking(self, ctx: Context, box: Box) -> list[str]:
+        boxes = ctx.blocking_records(Box)
+        boxes.put(box)
+        found = [f"{one.shelf}{one.number}" for one in boxes.iterate()]
+        ctx.blocking_private_records(Box, "attic").put(box, salt=b"0" * 16)
+        return [*found, str(boxes.get(box.shelf, box.number) is None), str(len(boxes.find("by_color", Color.RED)))]
+
     @query
     async def get(self, ctx: Context, shelf: str, number: int) -> Box | None:
         return await ctx.records(Box).get(shelf, number)
@@ -141,6 +149,13 @@ async def test_a_record_is_read_back_and_lies_under_the_key_of_its_fields(harnes
     with refused("E_NOT_FOUND") as refusal:
         await one.evaluate(Boxes.require, "a", 8)
     assert refusal.fields == {"record": "Box", "key": ["a", "0000000000000008"]}
+
+
+async def test_methods_without_async_have_the_same_records(harness: ContractHarness) -> None:
+    one = harness.caller("Org1")
+    assert (await one.submit(Boxes.put_blocking, box("a", 1))).result == ["True", "0"]
+    assert (await one.submit(Boxes.put_blocking, box("a", 2))).result == ["a1", "True", "1"]
+    assert sum(key.startswith("\x00Box\x00") for key in harness.held("Org1", "attic")) == 2
 
 
 async def test_a_record_is_inserted_once(harness: ContractHarness) -> None:

@@ -143,18 +143,18 @@ async def test_only_the_custodian_acts_and_only_in_the_right_state(docks: Memory
         (Waybills.retract, ()),
         (Waybills.deliver, (proof(),)),
     ):
-        with refused("E_NOT_CUSTODIAN", "LogisticsMSP"):
+        with refused("E_NOT_CUSTODIAN", "holder(custodian)"):
             await docks.submit("OverseasCarrier", operation, NUMBER, *arguments)
     with refused("E_STATE", "is issued"):
         await docks.submit("Logistics", Waybills.retract, NUMBER)
-    with refused("E_STATE", "not offered"):
+    with refused("E_STATE", "holder(offered_to)"):
         await docks.submit("OverseasCarrier", Waybills.accept, NUMBER)
-    with refused("E_INPUT", "custodian already"):
+    with refused("E_INPUT", "another organisation than the custodian"):
         await docks.submit("Logistics", Waybills.offer, NUMBER, "LogisticsMSP")
-    with refused("E_QUANTITY", "13"):
+    with refused("E_QUANTITY", "than were issued"):
         await docks.submit("Logistics", Waybills.deliver, NUMBER, proof(13))
     await docks.submit("Logistics", Waybills.offer, NUMBER, "OverseasCarrierMSP")
-    with refused("E_STATE", "not offered to the caller"):
+    with refused("E_STATE", "holder(offered_to)"):
         await docks.submit("Finance", Waybills.accept, NUMBER)
     for operation, arguments in ((Waybills.offer, ("FinanceMSP",)), (Waybills.deliver, (proof(),))):
         with refused("E_STATE", "is offered"):

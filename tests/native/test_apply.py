@@ -18,8 +18,8 @@ from fabric_protos.peer import configuration_pb2 as peer_configuration_pb2
 from fabricprograms import VERSIONS, fabric_programs
 from smallnetwork import PROBE, WIDE, small_topology
 
-from sovchain.client import FabricError
-from sovchain.network import Network, NotUp, SignaturesMissing, Topology
+from sovchain.client import FabricError, Timeouts
+from sovchain.network import Network, NotUp, SignaturesMissing, Topology, load_topology
 from sovchain.network.configuration import ChannelConfiguration
 from sovchain.network.control import ApplyRequest, ask
 from sovchain.network.material import Material
@@ -34,7 +34,11 @@ from sovchain.testing.conformance.chaincode import Probe
 
 pytestmark = pytest.mark.timeout(280)
 RATE_PER_S = 20
-EVERYWHERE = ("embedded", *VERSIONS)
+PATIENCE = Timeouts(connect_s=30, evaluate_s=30, endorse_s=30, submit_s=30, commit_s=60)
+"""Machines that run tests are busy; what counts is that nothing fails, not how long it takes."""
+OLDER = [pytest.param(version, marks=pytest.mark.long) for version in VERSIONS if version != "3.1"]
+EVERYWHERE = ["embedded", "3.1", *OLDER]
+REAL = ["3.1", pytest.param("embedded", marks=pytest.mark.long)]
 
 
 async def runs_on(version: str) -> tuple[str, Topology]:
@@ -54,7 +58,7 @@ def but(topology: Topology, part: str, name: str, **fields: Any) -> Topology:
 @asynccontextmanager
 async def load(network: Network, told: Counter[str]) -> AsyncIterator[None]:
     """Submit `RATE_PER_S` transactions a second, each on a key of its own, and count how they end."""
-    async with network.connect("Beta") as gateway:
+    async with network.connect("Beta", timeouts=PATIENCE) as gateway:
         contract = gateway.network(WIDE).contract(PROBE)
         tasks: set[asyncio.Task[None]] = set()
 
@@ -89,7 +93,7 @@ async def enough(told: Counter[str], count: int) -> None:
 
 
 async def put_and_get(network: Network, organization: str, channel: str = WIDE) -> None:
-    async with network.connect(organization) as gateway:
+    async with network.connect(organization, timeouts=PATIENCE) as gateway:
         contract = gateway.network(channel).contract(PROBE)
         await contract.submit(Probe.put, f"key of {organization}", organization.encode())
         assert await contract.evaluate(Probe.get, f"key of {organization}")
@@ -175,7 +179,7 @@ async def test_a_bft_node_comes_and_goes_with_its_block_policy(tmp_path: Path) -
         assert (await network.plan()).steps == ()
 
 
-@pytest.mark.parametrize("version", ["embedded", "3.1"])
+@pytest.mark.parametrize("version", REAL)
 async def test_channels_nodes_settings_and_chaincodes_change_together(version: str, tmp_path: Path) -> None:
     """A new channel, a second peer, other batches, access rules and anchors, and a chaincode's next version in one go."""
     runtime, topology = await runs_on(version)
@@ -203,7 +207,7 @@ async def test_channels_nodes_settings_and_chaincodes_change_together(version: s
         assert (await network.plan()).steps == ()
 
 
-@pytest.mark.parametrize("version", ["embedded", "3.1"])
+@pytest.mark.parametrize("version", REAL)
 async def test_a_change_is_signed_by_no_more_than_it_takes_and_names_who_is_missing(
     version: str, tmp_path: Path
 ) -> None:
@@ -267,37 +271,40 @@ async def apply_and_kill(directory: Path, pid: int, wanted: Topology | None, aft
 
 @pytest.mark.parametrize(
     ("version", "rounds"),
-    [("embedded", 2), ("3.1", 1), pytest.param("3.1", 40, marks=pytest.mark.long)],
+    [("3.1", 1), *(pytest.param(version, 40, marks=pytest.mark.long) for version in ("embedded", "3.1"))],
 )
 @pytest.mark.timeout(900)
-def test_an_apply_that_is_killed_goes_on_where_it_stopped(version: str, rounds: int, tmp_path: Path) -> None:
+async def test_an_apply_that_is_killed_goes_on_where_it_stopped(version: str, rounds: int, tmp_path: Path) -> None:
     """The process that runs the network is killed after a step, then at some moment, until nothing is left to do."""
-    runtime, topology = asyncio.run(runs_on(version))
+    runtime, topology = await runs_on(version)
     wanted = with_organization(topology, "Delta", [WIDE])
     wanted = but(but(wanted, "channels", WIDE, batch=Batch(max_message_count=9)), "chaincodes", PROBE, version="2.0")
-    sovchain = Sovchain(tmp_path / "network")
-    files = {}
-    for name, content in (("old", topology), ("new", wanted)):
-        files[name] = tmp_path / f"{name}.yaml"
-        files[name].write_text(content.model_dump_json())
-    sovchain.ok("up", "--detach", "--runtime", runtime, "--topology", files["old"])
+    sovchain, file = Sovchain(tmp_path / "network"), tmp_path / "old.yaml"
+    file.write_text(topology.model_dump_json())
+    await asyncio.to_thread(sovchain.ok, "up", "--detach", "--runtime", runtime, "--topology", file)
     try:
-        left = [len(sovchain.ok("plan", "--topology", files["new"])["steps"])]
+        left = [await steps_left(sovchain.directory, wanted)]
         asked: Topology | None = wanted
         for number in range(rounds):
             pid = Network.status(sovchain.directory).pid
             after_s = None if number % 2 == 0 else 0.1 + 0.17 * (number % 8)
-            if not asyncio.run(apply_and_kill(sovchain.directory, pid, asked, after_s)):
+            if not await apply_and_kill(sovchain.directory, pid, asked, after_s):
                 break
             asked = None  # from here on the directory's note says what is to come
-            sovchain.ok("up", "--detach")
-            left.append(len(sovchain.ok("plan")["steps"]))
+            await asyncio.to_thread(sovchain.ok, "up", "--detach")
+            left.append(await steps_left(sovchain.directory, None))
         assert left[-1] < left[0]
-        sovchain.ok("apply")
-        assert sovchain.ok("plan", "--topology", files["new"])["steps"] == []
-        assert sovchain.run("submit", WIDE, "put", "key", "dmFsdWU=", "--chaincode", PROBE, "--as", "Delta").code == 0
+        async with Network.attach(sovchain.directory) as network:
+            await network.apply()
+            assert (await network.plan(wanted)).steps == ()
+            await put_and_get(network, "Delta")
     finally:
-        sovchain.down()
+        await asyncio.to_thread(sovchain.down)
+
+
+async def steps_left(directory: Path, wanted: Topology | None) -> int:
+    async with Network.attach(directory) as network:
+        return len((await network.plan(wanted)).steps)
 
 
 def test_the_commands_say_what_they_do_and_refuse_what_is_not_asked_for(tmp_path: Path) -> None:
@@ -312,7 +319,8 @@ def test_the_commands_say_what_they_do_and_refuse_what_is_not_asked_for(tmp_path
             "network", "add-org", "Delta", "--channel", WIDE, "--attribute", "role=clerk", "--save", saved
         )
         assert added["steps"][-1]["action"] == "record"
-        assert sovchain.ok("plan", "--topology", saved)["steps"] == []
+        assert load_topology(saved).organization("Delta").users[0].attributes == {"role": "clerk"}
+        assert sovchain.run("plan", "--topology", file, "--check").code == 5
         refused = sovchain.run("apply", "--topology", file, "--json")
         assert (refused.code, refused.json["error"]["what"]) == (2, "nothing was changed")
         other = tmp_path / "other.yaml"
@@ -320,10 +328,7 @@ def test_the_commands_say_what_they_do_and_refuse_what_is_not_asked_for(tmp_path
         named = sovchain.run("apply", "--topology", other, "--json")
         assert named.code == 2
         assert [entry["key"] for entry in named.json["error"]["refusals"]] == ["name"]
-        up = sovchain.run("up", "--topology", file)
-        assert up.code == 3
         assert sovchain.ok("network", "remove-org", "Delta")["steps"]
-        assert sovchain.ok("plan", "--topology", file)["steps"] == []
         sovchain.down()
         changed = sovchain.run("up", "--topology", saved, "--json")
         assert "sovchain apply" in changed.json["error"]["do"]

@@ -19,13 +19,25 @@ from sovchain.network.runtimes.programs import Programs
 pytestmark = pytest.mark.timeout(240)
 
 
-def peer(programs: Programs, native: Sovchain, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the unmodified `peer` program as Finance's administrator, with nothing but folders of the network."""
-    organization = native.directory / "organizations/peerOrganizations/finance.guiyang.example"
+ORGANIZATIONS = {
+    "Government": ("government.guiyang.example", {"government", "finance", "logistics"}),
+    "Finance": ("finance.guiyang.example", {"government", "finance"}),
+    "Logistics": ("logistics.guiyang.example", {"government", "logistics"}),
+    "Supervisor": ("supervisor.guiyang.example", {"government", "finance", "logistics"}),
+    "OverseasCarrier": ("carrier.singapore.example", {"logistics"}),
+}
+"""Domain and channels of each organisation of the default network."""
+
+
+def peer(
+    programs: Programs, native: Sovchain, *arguments: str, domain: str = "finance.guiyang.example"
+) -> subprocess.CompletedProcess[str]:
+    """Run the unmodified `peer` program as an organisation's administrator, with nothing but folders of the network."""
+    organization = native.directory / "organizations/peerOrganizations" / domain
     environment = {
         "PATH": os.environ["PATH"],
-        "FABRIC_CFG_PATH": str(native.directory / "nodes/peer0.finance.guiyang.example"),
-        "CORE_PEER_MSPCONFIGPATH": str(organization / "users/Admin@finance.guiyang.example/msp"),
+        "FABRIC_CFG_PATH": str(native.directory / f"nodes/peer0.{domain}"),
+        "CORE_PEER_MSPCONFIGPATH": str(organization / f"users/Admin@{domain}/msp"),
     }
     command = [programs["peer"], *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
@@ -59,20 +71,38 @@ def test_the_unmodified_peer_program_queries_and_invokes(programs: Programs, nat
     assert "E_NOT_FOUND" in invoked.stderr
 
 
-def test_the_official_node_client_works_from_the_profile(native: Sovchain) -> None:
+@pytest.mark.parametrize("organization", ORGANIZATIONS)
+def test_each_organisations_own_peer_program_lists_its_channels_and_queries(
+    programs: Programs, native: Sovchain, organization: str
+) -> None:
+    domain, channels = ORGANIZATIONS[organization]
+    listed = peer(programs, native, "channel", "list", domain=domain)
+    assert {line for line in listed.stdout.split() if line in native.ok("status")["channels"]} == channels, (
+        listed.stderr
+    )
+    channel = min(channels)
+    call = json.dumps({"Args": ["Registry:seats"]})
+    queried = peer(programs, native, "chaincode", "query", "-C", channel, "-n", channel, "-c", call, domain=domain)
+    assert queried.returncode == 0, queried.stderr
+    assert "regulator" in json.loads(queried.stdout)
+
+
+@pytest.mark.parametrize("organization", [name for name, (_, held) in ORGANIZATIONS.items() if "logistics" in held])
+def test_the_official_node_client_works_from_each_profile(native: Sovchain, organization: str) -> None:
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sovchain/node"
     if shutil.which("node") is None or not (cache / "node_modules/@hyperledger/fabric-gateway").exists():
         pytest.skip("missing program: node with npm: install Node.js 20 (Debian: apt-get install nodejs npm)")
     script = cache / f"native-{secrets.token_hex(4)}.mjs"
     script.write_text((Path(__file__).parents[1] / "node/gateway.mjs").read_text())
-    domain = "logistics.guiyang.example"
+    domain, _ = ORGANIZATIONS[organization]
+    number = f"GY-{100 + list(ORGANIZATIONS).index(organization):06}"
     msp = native.directory / f"organizations/peerOrganizations/{domain}/users/User1@{domain}/msp"
     (certificate,) = (msp / "signcerts").iterdir()
     (key,) = (msp / "keystore").iterdir()
-    profile = native.directory / "connections/Logistics.json"
+    profile = native.directory / f"connections/{organization}.json"
     try:
         done = subprocess.run(
-            ["node", script, profile, certificate, key, "GY-000017"],
+            ["node", script, profile, certificate, key, number],
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
     finally:
@@ -81,7 +111,7 @@ def test_the_official_node_client_works_from_the_profile(native: Sovchain) -> No
     seen = json.loads(done.stdout)
     assert seen["status"]["successful"]
     assert seen["event"]["name"] == "WaybillIssued"
-    assert seen["read"]["custodian"] == "LogisticsMSP"
+    assert seen["read"]["custodian"] == f"{organization}MSP"
 
 
 def test_a_planted_marker_is_in_the_parties_private_stores_only(native: Sovchain, tmp_path: Path) -> None:

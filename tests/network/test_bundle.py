@@ -357,5 +357,5 @@ async def test_a_change_of_the_network_is_not_planned_from_one_operator_s_part(
     complete(finance, [found for name, found in definitions.items() if name != "Finance"], NOW)
     description = read_description(finance)
     assert description is not None
-    with pytest.raises(NetworkError, match="whose keys are elsewhere"):
+    with pytest.raises(NetworkError, match="the nodes and keys of Finance alone"):
         await plan(finance, description, TOPOLOGY)

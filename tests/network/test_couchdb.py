@@ -149,8 +149,8 @@ async def test_a_server_that_is_not_there_is_named() -> None:
 def test_the_account_is_in_the_environment_alone_and_the_list_of_all_settings_is_not_logged() -> None:
     found = CouchDb("127.0.0.1:5984", "fabric", SECRET)
     assert couchdb.environment(found)["CORE_LEDGER_STATE_COUCHDBCONFIG_PASSWORD"] == SECRET
-    assert couchdb.logging_spec("debug", found) == "debug:nodeCmd=warning"
-    assert couchdb.logging_spec("debug", None) == "debug"
+    assert couchdb.logging_spec("debug", account=True) == "debug:nodeCmd=warning"
+    assert couchdb.logging_spec("debug", account=False) == "debug"
 
 
 def test_index_definitions_beside_the_module_go_into_the_package(

@@ -3,8 +3,6 @@
 It is also deployed on the embedded ledger, whose two instances find what shows between two processes of one machine.
 """
 
-# ruff: noqa: ASYNC, C4, DTZ, F, PLW, PTH, RUF, SIM, UP
-
 from __future__ import annotations
 
 import asyncio

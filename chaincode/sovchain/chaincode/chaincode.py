@@ -88,7 +88,7 @@ class Chaincode:
             raise DefinitionError(f"the chaincode has no contract {self.default} to be its default")
         if determinism not in MODES:
             raise DefinitionError(f"determinism is one of {', '.join(MODES)}")
-        self.determinism = determinism
+        self.determinism: DeterminismMode = determinism
         if determinism != "off":
             guard_modules(type(contract).__module__ for contract in contracts)
         self._operations = MappingProxyType(operations)

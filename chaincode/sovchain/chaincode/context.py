@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from sovchain.chaincode.blocking import BlockingStub
+    from sovchain.chaincode.blockingrecords import BlockingPrivateRecords, BlockingRecords
     from sovchain.chaincode.records import PrivateRecords, Records, Written
     from sovchain.chaincode.stub import Stub
     from sovchain.protocol.identity import Identity
@@ -132,9 +133,7 @@ class Context:
         """
         from sovchain.chaincode.blocking import BlockingStub
 
-        if self._loop is None:
-            raise StubUseError("the blocking stub needs a context that was made inside an event loop")
-        return BlockingStub(self.stub, self._loop)
+        return BlockingStub(self.stub, self._running_loop())
 
     def records(self, model: type[M]) -> Records[M]:
         """The records of a model in public state.
@@ -155,6 +154,25 @@ class Context:
         from sovchain.chaincode.records import PrivateRecords
 
         return PrivateRecords(self.stub, model, self._written, collection)
+
+    def blocking_records(self, model: type[M]) -> BlockingRecords[M]:
+        """As `records`, for a contract method without `async`. Raises DefinitionError, StubUseError."""
+        from sovchain.chaincode.blocking import Bridge
+        from sovchain.chaincode.blockingrecords import BlockingRecords
+
+        return BlockingRecords(self.records(model), Bridge(self._running_loop()))
+
+    def blocking_private_records(self, model: type[M], collection: str) -> BlockingPrivateRecords[M]:
+        """As `private_records`, for a contract method without `async`. Raises DefinitionError, StubUseError."""
+        from sovchain.chaincode.blocking import Bridge
+        from sovchain.chaincode.blockingrecords import BlockingPrivateRecords
+
+        return BlockingPrivateRecords(self.private_records(model, collection), Bridge(self._running_loop()))
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            raise StubUseError("the blocking stub needs a context that was made inside an event loop")
+        return self._loop
 
     def set_event(self, name: str, payload: Any) -> None:
         """Attach an event to the transaction: bytes and text as they are, any other value as canonical JSON.

@@ -132,7 +132,11 @@ class AccessError(ContractError):
     """
 
     def __init__(self, what: str, required: str, *, code: str = E_ACCESS) -> None:
-        super().__init__(code, f"the caller may not do {what}: it requires {required}", requires=required)
+        super().__init__(
+            code,
+            f"the caller may not do {what}: it requires {required}; use an identity that has it",
+            requires=required,
+        )
         self.what = what
         self.required = required
 

@@ -56,7 +56,9 @@ class Guard:
         """Raise ContractError with the guard's code unless it holds."""
         found = self.check(ctx, record, given)
         if not (await found if inspect.isawaitable(found) else found):
-            raise ContractError(self.code, f"{action} is not possible: it takes that {self.text}", action=action)
+            raise ContractError(
+                self.code, f"{action} is not possible: it takes that {self.text}; change the call", action=action
+            )
 
 
 def guard(code: str, text: str) -> Callable[[Check], Guard]:
@@ -158,7 +160,7 @@ class StateMachine(Generic[M]):
             if state is not None and (None, action) in self.table:
                 text = f"the {self.title} exists already and is {state}"
             raise ContractError(
-                E_STATE, f"{action} is not possible: {text}, where {possible} is", state=state, action=action
+                E_STATE, f"{action} is not possible: {text}; possible is {possible}", state=state, action=action
             )
         self._refuse_caller(row, ctx, action, record)
         for condition in row.guards:

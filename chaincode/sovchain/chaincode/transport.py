@@ -11,6 +11,7 @@ import contextlib
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from sovchain.chaincode.errors import ServiceError, StreamError
 from sovchain.chaincode.grpcstream import Stream
@@ -109,8 +110,8 @@ class GrpcProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.BaseProtocol`."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # The transports of uvloop are none of asyncio's classes, though they do the same.
+        self._transport = cast("asyncio.Transport", transport)
         self._setup_timer = self._loop.call_later(self._keepalive.setup_s, self._check_setup)
         self._timer = self._loop.call_later(self._keepalive.idle_s, self._check_idle)
         self._flush()
@@ -305,8 +306,7 @@ class _Accepted(GrpcProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if len(self._server._connections) >= MAX_CONNECTIONS:
             log.warning("connection refused", reason=f"{MAX_CONNECTIONS} are open")
-            assert isinstance(transport, asyncio.Transport)
-            transport.abort()
+            cast("asyncio.Transport", transport).abort()
             return
         self._server._connections.add(self)
         super().connection_made(transport)

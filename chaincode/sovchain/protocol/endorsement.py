@@ -42,6 +42,7 @@ __all__ = [
 VALIDATION_PARAMETER = "VALIDATION_PARAMETER"
 """Name of the metadata entry that holds a key's own endorsement policy: a marshalled SignaturePolicyEnvelope."""
 
+_EXPLAINED_PRINCIPALS_MAX = 12
 _CODES = transaction_pb2.TxValidationCode
 
 
@@ -280,7 +281,7 @@ class EndorsementValidator:
             raise EndorsementError(
                 _CODES.ENDORSEMENT_POLICY_FAILURE,
                 f"endorsement policy of {subject} was not met: {_describe_policy(encoded)}: {fault_text}; "
-                f"signed by: {signatures.describe()}",
+                f"signed by: {signatures.describe()}{_describe_missing(policy, signatures)}",
             )
 
 
@@ -300,6 +301,21 @@ def _written_keys(accesses: NamespaceRwSet) -> Iterator[tuple[str, str | bytes]]
 
 def _describe_key(key: str | bytes) -> str:
     return f"key {key!r}" if isinstance(key, str) else f"the private key with hash {key.hex()}"
+
+
+def _describe_missing(policy: Policy | str, signatures: _Signatures) -> str:
+    """Whose signatures would have been enough, with those that are there; nothing where that would take long to find."""
+    if not isinstance(policy, SignaturePolicy) or len(policy.envelope.identities) > _EXPLAINED_PRINCIPALS_MAX:
+        return ""
+    there = {identity.msp_id for identity in signatures.identities}
+    wanted = {needed - there for needed in policy.satisfying_organisations()}
+    if not wanted:
+        return "; no signatures could meet it"
+    if frozenset() in wanted:
+        return "; those organisations are enough, but not in these roles or so few times"
+    fewest = min(len(missing) for missing in wanted)
+    choices = sorted(" and ".join(sorted(missing)) for missing in wanted if len(missing) == fewest)
+    return f"; missing: {' or '.join(choices)}"
 
 
 def _describe_policy(encoded: bytes) -> str:

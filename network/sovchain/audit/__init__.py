@@ -2,11 +2,27 @@
 
 General layout: `replay` is the world state that an auditor builds by applying blocks; `receipts` recomputes decisions;
 `verify` checks each block of a channel against its predecessor, its signatures and the replayed state, and writes the
-report in `report`; `whatif` decides the ledger's decisions again under another law. Nothing here trusts a ledger, a peer or a network.
+report in `report`; `explain` says why one transaction is valid or not; `whatif` decides the ledger's decisions again under
+another law; `evidence` shows one decision to a court. Nothing here trusts a ledger, a peer or a network.
 """
 
+from sovchain.audit.evidence import EvidenceError, Judgement, check_evidence, make_evidence
+from sovchain.audit.explain import Explanation, explain
 from sovchain.audit.report import ChannelReport, Finding, ReceiptCheck
 from sovchain.audit.verify import verify_channel
 from sovchain.audit.whatif import Rejudged, what_if
 
-__all__ = ["ChannelReport", "Finding", "ReceiptCheck", "Rejudged", "verify_channel", "what_if"]
+__all__ = [
+    "ChannelReport",
+    "EvidenceError",
+    "Explanation",
+    "Finding",
+    "Judgement",
+    "ReceiptCheck",
+    "Rejudged",
+    "check_evidence",
+    "explain",
+    "make_evidence",
+    "verify_channel",
+    "what_if",
+]

@@ -175,7 +175,8 @@ class _ChannelAudit:
             )
         self._receipts(index, commit)
         self._state.apply(commit.updates)
-        self._seen.update(parsed.transaction_id for parsed in commit.transactions if parsed is not None)
+        # An id is taken by whatever carried it, well formed or not.
+        self._seen.update(filter(None, commit.transaction_ids))
         self._commit_hash = commit.commit_hash or None
         self._bundle = commit.next_bundle or self._bundle
         self.report.commit_hash = commit.commit_hash.hex()

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from sovchain.cli import problems
-from sovchain.cli.app import DEFAULT_DIRECTORY, Directory, Json, command
+from sovchain.cli.app import DEFAULT_DIRECTORY, As, Directory, Json, actor, command
 from sovchain.cli.output import Output, ProgressCallback
 
 audit = typer.Typer(
@@ -121,3 +121,71 @@ async def export(
         count = sum(bool(file.write(frame_block(block))) for block in stored_blocks(directory, channel))
     part.rename(output)
     Output(as_json=json_output).result({"file": str(output), "blocks": count}, f"{output}: {count} blocks")
+
+
+@audit.command("evidence")
+@command
+async def evidence(
+    request: Annotated[str, typer.Argument(help="The request whose decision is to be shown.")],
+    output: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
+    channel: Annotated[str, typer.Option(help="The channel.")],
+    who: As = "Supervisor",
+    directory: Directory = DEFAULT_DIRECTORY,
+    json_output: Json = False,
+) -> None:
+    """Write the evidence of one decision: a signed file that a court can check with nothing else at hand."""
+    from sovchain.audit import make_evidence
+    from sovchain.network import Network
+    from sovchain.network.files import write_file
+    from sovchain.network.stored import stored_blocks
+
+    out = Output(as_json=json_output)
+    chosen_channels(directory, [channel])
+    if output.exists():
+        raise problems.CommandError(f"{output} exists", "it would be overwritten", "give another path")
+    async with Network.attach(directory) as network:
+        signer = network.identity(*actor(who))
+    with out.progress("evidence") as progress:
+        step = functools.partial(_moved, progress, channel)
+        archive, judgement = await asyncio.to_thread(
+            make_evidence, stored_blocks(directory, channel), request, signer, progress=step
+        )
+    write_file(output, archive)
+    shown = {"file": str(output), "size_bytes": len(archive), **judgement.statement, "signer": judgement.signer}
+    out.result(
+        shown,
+        f"{output}: {judgement.statement['decision']} in block {judgement.statement['block']} of {channel}, "
+        f"vouched for by {judgement.signer}",
+    )
+
+
+@audit.command("check-evidence")
+@command
+async def check_evidence(
+    file: Annotated[Path, typer.Argument(help="A file that `audit evidence` wrote.")],
+    genesis: Annotated[str | None, typer.Option(help="Hash of block 0 that you trust from elsewhere (hex).")] = None,
+    json_output: Json = False,
+) -> int | None:
+    """Check the evidence of a decision, offline and with the file alone. Exit code 5 when something is wrong."""
+    from sovchain import audit as auditing
+
+    out = Output(as_json=json_output)
+    try:
+        content = await asyncio.to_thread(file.read_bytes)
+    except OSError as error:
+        raise problems.CommandError(f"cannot read {file}", str(error.strerror), "check the path") from None
+    with out.progress("check") as progress:
+        step = functools.partial(_moved, progress, file.name)
+        found = await asyncio.to_thread(auditing.check_evidence, content, genesis_hash=genesis, progress=step)
+    lines = [
+        f"{found.statement.get('decision')} on request {found.statement.get('request')}",
+        *(f"  because {reason}" for reason in (found.receipt.reasons if found.receipt else ())),
+        f"  {found.report.blocks} blocks of channel {found.report.channel} replayed, decision recomputed",
+        f"  vouched for by {found.signer or 'nobody who counts'}",
+        f"  first block {found.report.genesis_hash}" + ("" if genesis else ": compare it with one from elsewhere"),
+        *(f"found: {finding}" for finding in found.findings),
+        "in order" if found.ok else "not in order",
+    ]
+    data = {"ok": found.ok, "statement": found.statement, "signer": found.signer, "findings": list(found.findings)}
+    out.result(data, *lines)
+    return None if found.ok else problems.EXIT_FINDINGS

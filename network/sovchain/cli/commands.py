@@ -11,6 +11,7 @@ from sovchain.cli.bundle_commands import assemble, bundle, define
 from sovchain.cli.chaincode_commands import chaincode
 from sovchain.cli.client_commands import client
 from sovchain.cli.demo import demo
+from sovchain.cli.explain_commands import explain
 from sovchain.cli.identity_commands import export, identity
 from sovchain.cli.law_commands import law, registry
 from sovchain.cli.logs_command import logs
@@ -34,7 +35,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, down, status, plan, apply, evaluate, submit, share, request, release, receipts, demo):
+for command in (up, down, status, plan, apply, evaluate, submit, share, request, release, receipts, explain, demo):
     app.command()(command)
 app.command(name="open")(open_)
 network.command()(status)

@@ -87,10 +87,12 @@ async def revoke(
         "serials": serials,
         "newly": done.revoked.newly,
         "channels": {found.channel: found.sequence for found in done.channels},
+        "unread": list(done.unread),
     }
     lines = [f"revoked: {done.revoked.name}, {len(serials)} certificate{'s' if len(serials) != 1 else ''}"]
     lines += [f"in force on channel {found.channel} (configuration {found.sequence})" for found in done.channels]
-    if not done.channels:
+    lines += [f"not in force on channel {name}: nobody here is a member who can read it" for name in done.unread]
+    if not done.channels and not done.unread:
         lines.append("the network is not up: give the command again when it is, so that its channels refuse it")
     Output(as_json=json_output).result(data, *lines)
 

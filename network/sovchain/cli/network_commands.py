@@ -74,6 +74,7 @@ async def _foreground(
                 f"up: {', '.join(described['channels'])} in {described['directory']} (process {described['pid']}); "
                 "Ctrl-C or `sovchain down` stops it",
             )
+            _say_unfinished(out, described)
             flush()
         await asked.wait()
     finally:
@@ -111,7 +112,13 @@ def _described(network: Any) -> dict[str, Any]:
         "organizations": list(network.organizations),
         "channels": list(network.channels),
         "connections": {name: str(network.profile(name)) for name in network.organizations},
+        "changing": network.status(network.directory).changing,
     }
+
+
+def _say_unfinished(out: Output, described: dict[str, Any]) -> None:
+    if described["changing"]:
+        out.say(f"a change was interrupted; go on with it: sovchain apply --dir {described['directory']}")
 
 
 def _tell_parent(ready_fd: int, message: dict[str, Any]) -> None:
@@ -184,6 +191,7 @@ async def _detach(out: Output, directory: Path, runtime: str | None, topology: P
         f"up: {', '.join(described['channels'])} in {described['directory']} (process {described['pid']}); "
         f"stop it with: sovchain down --dir {directory}",
     )
+    _say_unfinished(out, described)
     return None
 
 

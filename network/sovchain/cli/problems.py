@@ -62,6 +62,7 @@ class Problem:
 def describe(error: Exception) -> Problem | None:
     """What to tell the user about `error`; None when it is no error that a user can cause."""
     # Imported here: a command that ends well needs none of them.
+    from sovchain.audit.evidence import EvidenceError
     from sovchain.client import errors as client
     from sovchain.ledger.errors import LedgerError
     from sovchain.network import errors as network
@@ -71,6 +72,8 @@ def describe(error: Exception) -> Problem | None:
     match error:
         case CommandError():
             return Problem(error.what, error.why, error.remedy, error.code)
+        case EvidenceError():
+            return Problem(error.what, error.why, error.remedy, EXIT_USAGE)
         case network.NetworkError():
             # What another process has refused has the name of its error.
             kinds = {getattr(error, "kind", ""), *(kind.__name__ for kind in type(error).__mro__)}

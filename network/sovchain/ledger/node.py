@@ -32,6 +32,7 @@ from sovchain.ledger.deliver import (
     DeliverHandler,
     DeliverKind,
 )
+from sovchain.ledger.discovery import Discovery
 from sovchain.ledger.endorser import Endorser
 from sovchain.ledger.errors import GenesisRefused, LedgerError, StorageCorrupt
 from sovchain.ledger.events import EventCache
@@ -310,7 +311,13 @@ class EmbeddedLedger:
             deliver.duplex(name, self._deliver(kind, spec, peer=True).serve)
         chaincode = Service("protos.ChaincodeSupport", CHAINCODE_STREAMS)
         chaincode.duplex("Register", _registration(peer))
-        services = [Gateway(peer, self._broadcaster, self._events).service, Endorser(peer).service, deliver, chaincode]
+        services = [
+            Gateway(peer, self._broadcaster, self._events).service,
+            Endorser(peer).service,
+            Discovery(peer, mutual_tls=spec.client_auth).service,
+            deliver,
+            chaincode,
+        ]
         await self._serve(spec, services)
         peer.address = self._endpoint(spec)
 

@@ -68,7 +68,8 @@ class Applied:
 async def plan(directory: Path, description: Description, target: Topology) -> Plan:
     """Look at the network in a directory, whoever runs it, and compute the steps to a topology.
 
-    Raises TopologyError, ChangesRefused, LifecycleError, ConfigError, NoFreePorts, and NetworkError in a bundle.
+    Raises TopologyError, ChangesRefused (also where one operator's part alone is here), LifecycleError, ConfigError,
+    NoFreePorts.
     """
     target = _whole(target)
     _check_whole_network(description.bundle.operator if description.bundle else "")
@@ -123,16 +124,16 @@ class Apply:
         """What runs now; another one after each change."""
         self._target = target
         self._progress = progress
-        self._ground, self._services = _ground(
-            running.runtime, running.site, self._before, target, instance.description
-        )
+        # Ports that an interrupted change has given out are in packages and configurations already.
+        known = replace(running.site, ports={**instance.description.ports, **running.site.ports})
+        self._ground, self._services = _ground(running.runtime, known, self._before, target, instance.description)
         self._taken: list[Step] = []
         self._blocks: Mapping[str, bytes] = {}
 
     async def run(self) -> Applied:
         """Take the steps, and return them. Raises NetworkError, ConfigError, CaError, OSError."""
+        steps = (await self._plan()).steps
         for _ in range(_ROUNDS):
-            steps = (await self._plan()).steps
             if not steps:
                 return Applied(tuple(self._taken))
             if not self._taken:
@@ -144,6 +145,9 @@ class Apply:
                 _log.info("changed", step=step.text, details=list(step.details))
                 if self._progress is not None:
                     self._progress(step.text, len(self._taken), total)
+            steps = (await self._plan()).steps
+        if not steps:
+            return Applied(tuple(self._taken))
         raise NetworkError(
             "the network still differs from the topology",
             "; ".join(step.text for step in steps),

@@ -11,6 +11,7 @@ from sovchain.network.errors import InstanceDamaged
 from sovchain.network.files import make_folder, write_file
 from sovchain.network.material import Material
 from sovchain.network.topology import Topology
+from sovchain.protocol.blocks import check_data_hash, parse_block
 from sovchain.protocol.channelconfig import (
     BatchSettings,
     BftSettings,
@@ -21,6 +22,7 @@ from sovchain.protocol.channelconfig import (
     RaftSettings,
     genesis_block,
 )
+from sovchain.protocol.errors import ProtocolError
 
 HOST = "localhost"
 """Host under which nodes on this machine are reached from it; every node's certificate has it."""
@@ -146,9 +148,15 @@ def _make(definition: ChannelDefinition, folder: Path, now: datetime) -> bytes:
 
 
 def _stored(path: Path) -> bytes | None:
+    """A stored block, whole. Another one would be another channel, so it is not made again."""
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise InstanceDamaged(path.parent.parent, path, f"it cannot be read ({error.strerror})") from None
+    try:
+        check_data_hash(parse_block(content))
+    except ProtocolError as error:
+        raise InstanceDamaged(path.parent.parent, path, f"it is not the block that was written ({error})") from None
+    return content

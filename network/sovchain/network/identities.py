@@ -43,10 +43,17 @@ class IdentitySeen:
 
 @dataclass(frozen=True)
 class Revocation:
-    """A revocation and where it is in force: in the organisation's folders, and on these channels."""
+    """A revocation and where it is in force.
+
+    Attributes:
+        revoked: what is revoked in the organisation's folders.
+        channels: the channels that have it; none while the network is down.
+        unread: channels that the organisation orders for and whose configuration nobody here can read.
+    """
 
     revoked: Revoked
-    channels: tuple[Configured, ...]
+    channels: tuple[Configured, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 class Identities:
@@ -92,28 +99,34 @@ class Identities:
         """
         part = self.organization(organization)
         revoked = await revoke(self._site, part, name, datetime.now(UTC), reason=reason)
-        return Revocation(revoked, tuple(await self._publish(part)) if self._up else ())
+        if not self._up:
+            return Revocation(revoked)
+        channels = self._channels(part)
+        readable = [name for name in channels if self._members(name)]
+        async with AsyncExitStack() as stack:
+            done = await asyncio.gather(*(self._publish_on(name, part, stack) for name in readable))
+        return Revocation(revoked, tuple(done), tuple(name for name in channels if name not in readable))
 
-    async def _publish(self, part: OrganizationMaterial) -> list[Configured]:
-        """Bring an organisation's revocation lists to the channels that it has a part in."""
+    def _channels(self, part: OrganizationMaterial) -> Sequence[str]:
+        """The channels that an organisation has a part in."""
         topology, name = self._site.topology, part.organization.name
-        channels = [
+        return [
             channel.name
             for channel in topology.channels
             if name in channel.members or name in {orderer.name for orderer in topology.orderers(channel.name)}
         ]
-        async with AsyncExitStack() as stack:
-            return list(await asyncio.gather(*(self._publish_on(channel, part, stack) for channel in channels)))
+
+    def _members(self, channel: str) -> Sequence[OrganizationMaterial]:
+        """The members of a channel whose keys are here."""
+        found = [self._material.organization(member.name) for member in self._site.topology.members(channel)]
+        return [part for part in found if part.has_keys]
 
     async def _publish_on(self, channel: str, part: OrganizationMaterial, stack: AsyncExitStack) -> Configured:
+        """Bring an organisation's revocation lists to a channel."""
         topology = self._site.topology
-        peers = []
-        for member in topology.members(channel):
-            own = self._material.organization(member.name)
-            if own.has_keys:
-                peer = Peer(node_address(self._site, own), _administrator(own))
-                stack.push_async_callback(peer.close)
-                peers.append(peer)
+        peers = [Peer(node_address(self._site, own), _administrator(own)) for own in self._members(channel)]
+        for peer in peers:
+            stack.push_async_callback(peer.close)
         addresses = [
             node_address(self._site, self._material.organization(orderer.name), node.host)
             for orderer in topology.orderers(channel)

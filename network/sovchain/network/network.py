@@ -38,10 +38,10 @@ from sovchain.network.observation import Observation
 from sovchain.network.observe import observe
 from sovchain.network.plan import Plan, Step
 from sovchain.network.profiles import profile_path
-from sovchain.network.runtimes import Faults, Site, create_runtime, own_part
-from sovchain.network.runtimes.access import administered_peer
+from sovchain.network.runtimes import Faults, create_runtime, own_part
+from sovchain.network.runtimes.access import administered_peer, site_of
 from sovchain.network.runtimes.processes import end_orphans
-from sovchain.network.snapshots import Snapshot, join_by_snapshot, read_snapshot, take_snapshots
+from sovchain.network.snapshots import Snapshot, copy_snapshot, join_by_snapshot, read_snapshot, take_snapshots
 from sovchain.network.startup import Progress, Running, Steps, bring_up, deploy_chaincodes, step_count
 from sovchain.network.topology import Topology, default_topology
 from sovchain.network.topologyfile import load_topology
@@ -173,6 +173,7 @@ class Network:
         Raises:
             UnknownName: there is no such channel or peer.
             RuntimeUnavailable: the network runs on the embedded ledger, whose peers write no snapshots.
+            KeysElsewhere: a peer is run by an organisation whose keys are not here.
             SnapshotFailed, LifecycleError: a peer refuses, cannot be reached, or does not write it.
         """
         chosen = list(peers) or list(self._topology.channel(channel).members)
@@ -189,10 +190,19 @@ class Network:
         LifecycleError.
         """
         host = self._peer_host(peer)
-        self._snapshots(host)
+        root = self._snapshots(host)
         snapshot = await asyncio.to_thread(read_snapshot, _absolute(Path(folder)))
         async with AsyncExitStack() as stack:
-            return await join_by_snapshot(self._administered(host, stack), snapshot)
+            conversation = self._administered(host, stack)
+            if read_status(self._directory).runtime == "native":
+                return await join_by_snapshot(conversation, snapshot)
+            from sovchain.network.runtimes.docker_services import CONTAINER_DATA
+
+            # A container sees its own folders only.
+            own = f"joining/{snapshot.channel}-{snapshot.hash[:16]}"
+            if not (root / own).exists():
+                await asyncio.to_thread(copy_snapshot, snapshot, root / own)
+            return await join_by_snapshot(conversation, snapshot, f"{CONTAINER_DATA}/snapshots/{own}")
 
     def _peer_host(self, name: str) -> str:
         hosts = {node.host for node in self._topology.nodes if node.kind == "peer"}
@@ -205,7 +215,8 @@ class Network:
     def _administered(self, host: str, stack: AsyncExitStack) -> Peer:
         """A conversation of a peer's administrator with it, until the end of the block."""
         node = next(node for node in self._topology.nodes if node.host == host)
-        site = Site(self._directory, self._topology, read_status(self._directory).ports, {})
+        self._check_here(node.organization)
+        site = site_of(read_status(self._directory))
         peer = administered_peer(site, self._material, self._topology.organization(node.organization), host)
         stack.push_async_callback(peer.close)
         return peer
@@ -213,8 +224,8 @@ class Network:
     def _snapshots(self, host: str) -> Path:
         """Folder of the snapshots that a peer writes. Raises RuntimeUnavailable."""
         runtime = read_status(self._directory).runtime
-        if runtime != "native":
-            raise RuntimeUnavailable(runtime, "its peers keep no snapshots that can be read here", ("native",))
+        if runtime == "embedded":
+            raise RuntimeUnavailable(runtime, "its peers keep no snapshots that can be read here", ("native", "docker"))
         return self._directory / "nodes" / host / "data/snapshots"
 
     @property

@@ -235,7 +235,9 @@ async def _finished(peer: Peer, channel: str, number: int, root: Path, wait_s: f
             raise SnapshotFailed(
                 f"no snapshot of channel {channel} after block {number} at {peer.address.server_name}",
                 why,
-                "read the peer's log, and ask for a block that is committed" if waiting else "read the peer's log",
+                "it stays asked for: give the command again when the block is there"
+                if waiting
+                else "read the peer's log",
                 channel=channel,
                 block_number=number,
                 host=peer.address.server_name,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import pytest
 from fabric_protos.common import configtx_pb2
+from fabric_protos.discovery import protocol_pb2
+from fabric_protos.gossip import message_pb2
 from fabricprograms import VERSIONS, fabric_programs
-from twin import NAMES, Twin, steps, twin
+from twin import CHANNEL, NAMES, Twin, steps, twin
 from twin_config import (
     Edit,
     acl,
@@ -23,6 +28,8 @@ from twin_config import (
 from twin_generate import prepare
 from twin_people import Person
 from twin_rounds import rounds
+
+from sovchain.protocol.crypto import sha256
 
 SHORT, LONG = 160, 20_000
 Spoil = Callable[[configtx_pb2.ConfigUpdate], None] | None
@@ -96,6 +103,71 @@ async def test_configurations(both: Twin) -> None:
     assert await change(remove_organisation("NewMSP"), everyone) == [0], both.ordered[-1]
     await propose(guest)
     await rounds(both, 60, seed=chance.randrange(1 << 30))
+    agreed(both)
+
+
+def discovered(answer: Any) -> object:
+    """An answer of the discovery service by what it says: without gossip's signatures, times and random names."""
+    if not isinstance(answer, protocol_pb2.Response):
+        return answer
+    shown: list[object] = []
+    for result in answer.results:
+        kind = result.WhichOneof("result")
+        if kind == "members":
+            shown.append(
+                {org: [_peer(peer) for peer in peers.peers] for org, peers in result.members.peers_by_org.items()}
+            )
+        elif kind == "cc_query_res":
+            for found in result.cc_query_res.content:
+                groups = {
+                    name: sorted(_peer(peer)[0] for peer in peers.peers)
+                    for name, peers in found.endorsers_by_groups.items()
+                }
+                layouts = [
+                    sorted((str(groups[group]), count) for group, count in layout.quantities_by_group.items())
+                    for layout in found.layouts
+                ]
+                shown.append((found.chaincode, sorted(layouts)))
+        else:
+            told = getattr(result, kind).SerializeToString(deterministic=True)
+            shown.append((kind, told if len(told) < 200 else sha256(told).hex()))
+    return shown
+
+
+def _peer(peer: protocol_pb2.Peer) -> tuple[bytes, bool, list[tuple[str, str]]]:
+    alive = message_pb2.GossipMessage.FromString(peer.membership_info.payload).alive_msg
+    state = message_pb2.GossipMessage.FromString(peer.state_info.payload).state_info
+    chaincodes = sorted((entry.name, entry.version) for entry in state.properties.chaincodes)
+    return sha256(peer.identity)[:6], bool(alive.membership.endpoint), chaincodes
+
+
+async def test_discovery(both: Twin) -> None:
+    """Peers, configuration and endorsers as a real peer's discovery service tells them, and to whom."""
+    request = protocol_pb2.Request()
+    request.queries.add(channel=CHANNEL).config_query.SetInParent()
+    request.queries.add(channel=CHANNEL).peer_query.SetInParent()
+    for names in (["cc"], ["other"], ["cc", "other"], ["begun"]):
+        interest = request.queries.add(channel=CHANNEL).cc_query.interests.add()
+        for name in names:
+            interest.chaincodes.add(name=name)
+    private = request.queries.add(channel=CHANNEL).cc_query.interests.add().chaincodes.add(name="cc")
+    private.collection_names.append("signed")
+    request.queries.add(channel=CHANNEL).cc_query.SetInParent()
+    request.queries.add(channel="nowhere").config_query.SetInParent()
+    request.queries.add(channel=CHANNEL)
+    request.queries.add().local_peers.SetInParent()
+    request.queries.add().config_query.SetInParent()
+    people = both.people
+    stranger = next(person for person in people.odd if person.kind == "no unit")
+    for person in (people.admin["One"], people.user["One"], people.user["Two"], stranger):
+        deadline = time.monotonic() + 20
+        while True:  # a real peer learns of the others by and by
+            fabric, embedded = await both.discover("One", request, person)
+            if discovered(fabric) == discovered(embedded) or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.3)
+        for position, (one, other) in enumerate(zip(discovered(fabric), discovered(embedded), strict=True)):
+            both.compare("discovery", one, other, (person.kind, position))
     agreed(both)
 
 

@@ -7,6 +7,7 @@ blocks the embedded ledger appends. Both call one chaincode, which the test runs
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 import secrets
@@ -19,7 +20,10 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from fabric_protos.common import common_pb2
+from fabric_protos.discovery import protocol_pb2
 from fabric_protos.orderer import ab_pb2
 from fabric_protos.peer import collection_pb2, events_pb2, proposal_pb2, proposal_response_pb2, transaction_pb2
 from fabric_protos.peer.lifecycle import lifecycle_pb2
@@ -320,6 +324,39 @@ class Twin:
         )
         envelope.signature = creator.sign(envelope.payload)
         return envelope
+
+    async def discover(self, name: str, request: protocol_pb2.Request, person: Person) -> list[Any]:
+        """What the discovery services of an organisation's real and embedded peer say to one request.
+
+        A real peer asks for the client's TLS certificate, and the request must carry its hash.
+        """
+        part = self.material.organization(name)
+        folder = part.user_msp("Admin").parent / "tls"
+        certificate, key = (folder / "client.crt").read_bytes(), (folder / "client.key").read_bytes()
+        der = x509.load_pem_x509_certificate(certificate).public_bytes(serialization.Encoding.DER)
+        request.authentication.client_identity = person.identity
+        request.authentication.client_tls_cert_hash = hashlib.sha256(der).digest()
+        payload = request.SerializeToString()
+        signed = protocol_pb2.SignedRequest(payload=payload, signature=person.sign(payload))
+        answers: list[Any] = []
+        address = node_address(self.site, part)
+        own = grpc.aio.secure_channel(
+            address.address, grpc.ssl_channel_credentials(address.tls_root_pem, key, certificate)
+        )
+        try:
+            for side in (own, self._embedded[name]):
+                call = side.unary_unary(
+                    "/discovery.Discovery/Discover",
+                    request_serializer=protocol_pb2.SignedRequest.SerializeToString,
+                    response_deserializer=protocol_pb2.Response.FromString,
+                )
+                try:
+                    answers.append(await call(signed, timeout=TIMEOUT_S))
+                except grpc.aio.AioRpcError as error:
+                    answers.append((error.code().name, error.details()))
+        finally:
+            await own.close(None)
+        return answers
 
     def compare(self, what: str, fabric: object, embedded: object, case: object) -> None:
         """Note one comparison, and the difference if there is one."""

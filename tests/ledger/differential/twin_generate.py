@@ -163,7 +163,7 @@ class Generator:
         return found
 
     def _policies(self) -> list[Step]:
-        policy = key_policy(self.random.choice(KEY_POLICIES))
+        policy = key_policy(self.random.choice([self.random.choice(KEY_POLICIES), self._any_policy(2)]))
         collection = self.random.choice(["", "", "pair", "signed"])
         key = self.random.choice(GUARDED_PRIVATE_KEYS) if collection else self._guarded()
         found: list[Step] = [["policy", key, policy, collection]]
@@ -175,6 +175,15 @@ class Generator:
             mortal = self.random.choice(MORTAL_PRIVATE_KEYS) if collection else self._mortal()
             found += [["policy", mortal, policy, collection], ["put", mortal, "guarded too", collection]]
         return found
+
+    def _any_policy(self, depth: int) -> str:
+        """A random tree over the roles of the three organisations."""
+        if depth == 0:
+            return (
+                f"'{self.random.choice(NAMES)}MSP.{self.random.choice(['peer', 'peer', 'member', 'admin', 'client'])}'"
+            )
+        parts = [self._any_policy(self.random.randint(0, depth - 1)) for _ in range(self.random.randint(1, 3))]
+        return f"OutOf({self.random.randint(0, len(parts))}, {', '.join(parts)})"
 
     def _calls(self) -> list[Step]:
         chaincode = self.random.choice(["other", "other", "cc", "far/second", "missing", "begun", "other/nowhere"])

@@ -89,7 +89,7 @@ class ModuleKinds:
             case ast.Constant(value=int()):
                 return "int"
             case ast.Name():
-                return next((scope[node.id] for scope in reversed(self._scopes) if node.id in scope), "")
+                return self._of_name(node.id)
             case ast.Call():
                 return self._of_call(node)
             case ast.BinOp():
@@ -112,6 +112,12 @@ class ModuleKinds:
 
     def _is_text(self, node: ast.expr) -> bool:
         return isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)
+
+    def _of_name(self, name: str) -> Kind:
+        for scope in reversed(self._scopes):
+            if name in scope:
+                return scope[name]
+        return ""
 
     def _of_call(self, node: ast.Call) -> Kind:
         dotted = self._imports.dotted(node.func)

@@ -1,8 +1,4 @@
-"""Waybills: consignment notes with exactly one custodian at a time.
-
-    ISSUED ── offer ──► OFFERED ── accept ──► ISSUED (another custodian)
-       │                   └──── retract ───► ISSUED
-       └── deliver ──► DELIVERED
+"""Waybills: consignment notes with exactly one custodian at a time, by the table `Waybills.custody`.
 
 The model is a plain e-CMR note: whoever issues it is the first custodian; custody passes only by an offer of the one
 and the acceptance of the other; the custodian delivers against a proof, of which the ledger keeps a salted hash.
@@ -16,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from sovchain.chaincode import Context, Contract, Transient, query, transaction
+from sovchain.chaincode import Context, Contract, Given, StateMachine, To, Transient, guard, holder, query, transaction
 from sovchain.contracts.core import store
 from sovchain.contracts.core.records import (
     Hex32,
@@ -84,20 +80,43 @@ class WaybillReceipt(Record):
     transaction: Hex32
 
 
+@guard("E_INPUT", "custody is offered to another organisation than the custodian")
+def to_another(ctx: Context, note: ConsignmentNote, given: Given) -> bool:
+    """Custody that is offered to its holder would hide who has it."""
+    return bool(given["to"] != note.custodian)
+
+
+@guard("E_QUANTITY", "no more packages are delivered than were issued")
+def nothing_added(ctx: Context, note: ConsignmentNote, given: Given) -> bool:
+    """What was never issued was never under way."""
+    return bool(given["packages"] <= note.packages)
+
+
+_CUSTODIAN = holder("custodian")
+_NOT_CUSTODIAN = "E_NOT_CUSTODIAN"
+
+
 class Waybills(Contract):
     """Consignment notes with exactly one custodian at a time. A suspended organisation changes none."""
+
+    custody = StateMachine(
+        ConsignmentNote,
+        {
+            (None, "issue"): To("issued"),
+            ("issued", "offer"): To("offered", _CUSTODIAN, (to_another,), code=_NOT_CUSTODIAN),
+            ("offered", "accept"): To("issued", holder("offered_to"), code="E_STATE"),
+            ("offered", "retract"): To("issued", _CUSTODIAN, code=_NOT_CUSTODIAN),
+            ("issued", "deliver"): To("delivered", _CUSTODIAN, (nothing_added,), code=_NOT_CUSTODIAN),
+        },
+        title="waybill",
+    )
 
     @transaction
     async def issue(self, ctx: Context, note: ConsignmentNote) -> WaybillReceipt:
         """Issue a note; the caller's organisation is its first custodian. Raises E_STATE, E_INPUT, E_SUSPENDED."""
-        if await store.read(StubView(ctx.stub), ConsignmentNote, WAYBILL, note.number) is not None:
-            raise refusal(
-                "E_STATE",
-                f"waybill {note.number} exists already",
-                "a number is used once",
-                "use a new number",
-                number=note.number,
-            )
+        await self.custody.step(
+            ctx, await store.read(StubView(ctx.stub), ConsignmentNote, WAYBILL, note.number), "issue"
+        )
         if note != ConsignmentNote(**{name: getattr(note, name) for name in _STATED}):
             raise refusal(
                 "E_INPUT",
@@ -107,7 +126,7 @@ class Waybills(Contract):
                 number=note.number,
             )
         changes = {"custodian": ctx.identity.msp_id, "issued_at": ctx.timestamp}
-        return await self._put(ctx, note, "WaybillIssued", changes)
+        return await self._advance(ctx, note, "issue", "WaybillIssued", changes)
 
     @transaction
     async def offer(self, ctx: Context, number: Number, to: MspId) -> WaybillReceipt:
@@ -115,16 +134,8 @@ class Waybills(Contract):
 
         Called by the custodian. Raises E_NOT_FOUND, E_NOT_CUSTODIAN, E_STATE, E_INPUT.
         """
-        note = await self._held(ctx, number, "issued")
-        if to == note.custodian:
-            raise refusal(
-                "E_INPUT",
-                f"custody cannot be offered to {to}",
-                "it is the custodian already",
-                "offer it to another organisation",
-                number=number,
-            )
-        return await self._put(ctx, note, "WaybillOffered", {"state": "offered", "offered_to": to})
+        note = await self._note(ctx, number)
+        return await self._advance(ctx, note, "offer", "WaybillOffered", {"offered_to": to}, {"to": to})
 
     @transaction
     async def accept(self, ctx: Context, number: Number) -> WaybillReceipt:
@@ -132,23 +143,14 @@ class Waybills(Contract):
 
         Called by the organisation that it was offered to. Raises E_NOT_FOUND, E_STATE.
         """
-        note = await self._note(ctx, number)
-        if note.state != "offered" or note.offered_to != ctx.identity.msp_id:
-            raise refusal(
-                "E_STATE",
-                f"waybill {number} cannot be accepted",
-                "it is not offered to the caller",
-                "ask its custodian",
-                number=number,
-            )
-        changes = {"state": "issued", "custodian": ctx.identity.msp_id, "offered_to": None}
-        return await self._put(ctx, note, "WaybillHandedOver", changes)
+        changes = {"custodian": ctx.identity.msp_id, "offered_to": None}
+        return await self._advance(ctx, await self._note(ctx, number), "accept", "WaybillHandedOver", changes)
 
     @transaction
     async def retract(self, ctx: Context, number: Number) -> WaybillReceipt:
         """Take back an offer of custody. Called by the custodian. Raises E_NOT_FOUND, E_NOT_CUSTODIAN, E_STATE."""
-        note = await self._held(ctx, number, "offered")
-        return await self._put(ctx, note, "WaybillRetracted", {"state": "issued", "offered_to": None})
+        note = await self._note(ctx, number)
+        return await self._advance(ctx, note, "retract", "WaybillRetracted", {"offered_to": None})
 
     @transaction
     async def deliver(self, ctx: Context, number: Number, proof: Transient[DeliveryProof]) -> WaybillReceipt:
@@ -156,17 +158,9 @@ class Waybills(Contract):
 
         Raises E_NOT_FOUND, E_NOT_CUSTODIAN, E_STATE, E_QUANTITY for more packages than were issued.
         """
-        note = await self._held(ctx, number, "issued")
-        if proof.packages > note.packages:
-            raise refusal(
-                "E_QUANTITY",
-                f"{proof.packages} packages cannot be delivered",
-                f"waybill {number} has {note.packages}",
-                "correct the proof",
-                number=number,
-            )
-        changes = {"state": "delivered", "delivered_at": ctx.timestamp, "proof_hash": proof.hash()}
-        return await self._put(ctx, note, "WaybillDelivered", changes)
+        changes = {"delivered_at": ctx.timestamp, "proof_hash": proof.hash()}
+        note = await self._note(ctx, number)
+        return await self._advance(ctx, note, "deliver", "WaybillDelivered", changes, {"packages": proof.packages})
 
     @query
     async def read(self, ctx: Context, number: Number) -> ConsignmentNote:
@@ -181,30 +175,17 @@ class Waybills(Contract):
     async def _note(self, ctx: Context, number: str) -> ConsignmentNote:
         return await store.require(StubView(ctx.stub), ConsignmentNote, WAYBILL, number)
 
-    async def _held(self, ctx: Context, number: str, state: str) -> ConsignmentNote:
-        note = await self._note(ctx, number)
-        if note.custodian != ctx.identity.msp_id:
-            raise refusal(
-                "E_NOT_CUSTODIAN",
-                f"{ctx.identity.msp_id} may not do this",
-                f"the custodian of waybill {number} is {note.custodian}",
-                "ask it",
-                number=number,
-                custodian=note.custodian,
-            )
-        if note.state != state:
-            raise refusal(
-                "E_STATE",
-                f"waybill {number} is {note.state}",
-                f"this takes one that is {state}",
-                "read the note again",
-                number=number,
-            )
-        return note
-
-    async def _put(
-        self, ctx: Context, note: ConsignmentNote, event: str, changes: Mapping[str, object]
+    async def _advance(
+        self,
+        ctx: Context,
+        note: ConsignmentNote,
+        action: str,
+        event: str,
+        changes: Mapping[str, object],
+        given: Given | None = None,
     ) -> WaybillReceipt:
+        changes = {**changes, "sequence": note.sequence + 1}
+        changed = await self.custody.apply(ctx, note, action, changes, given)
         caller = ctx.identity.msp_id
         entry = await store.read(StubView(ctx.stub), RegisteredOrganisation, store.ORGANISATION, caller)
         if entry is not None and entry.status != "active":
@@ -215,7 +196,6 @@ class Waybills(Contract):
                 "a new admission reinstates it",
                 msp_id=caller,
             )
-        changed = note.model_copy(update={**changes, "sequence": note.sequence + 1})
         await store.write(ctx, changed, WAYBILL, note.number)
         ctx.set_event(event, {"number": note.number})
         assert changed.custodian is not None  # set when the note was issued

@@ -191,12 +191,12 @@ def environment(server: CouchDb | None) -> dict[str, str]:
     return {f"{prefix}_USERNAME": server.username, f"{prefix}_PASSWORD": server.password}
 
 
-def logging_spec(spec: str, server: CouchDb | None) -> str:
-    """Return what a peer logs: without the start's list of all settings, which has the password in it.
+def logging_spec(spec: str, *, account: bool) -> str:
+    """Return what a peer logs; with an `account` among its settings, without the start's list of them all.
 
-    `internal/peer/node/start.go` writes it with the logger `nodeCmd`, at the level info.
+    `internal/peer/node/start.go` writes the list, password included, with the logger `nodeCmd` at the level info.
     """
-    return f"{spec}:nodeCmd=warning" if server is not None else spec
+    return f"{spec}:nodeCmd=warning" if account else spec
 
 
 def index_files(module: str) -> dict[str, bytes]:

@@ -26,6 +26,7 @@ from sovchain.network.ports import authority_ports, node_ports
 from sovchain.network.runtimes import Site
 from sovchain.network.runtimes.chaincodes import ChaincodeTls, build_package, chaincodes_of, serve_configuration
 from sovchain.network.runtimes.compose import ComposeFile, Container, answers_http, health, mount
+from sovchain.network.runtimes.couchdb import logging_spec
 from sovchain.network.runtimes.docker_images import Images
 from sovchain.network.runtimes.settings import CouchDb, NodePlace, as_yaml, orderer_settings, peer_settings
 from sovchain.network.topology import AnyOrganization, ChaincodeSpec, Node, Organization
@@ -38,7 +39,8 @@ CHAINCODE_PORT: Final = 7052
 
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104  in a container, whose networks are its own
 _CONFIG: Final = "/etc/hyperledger/fabric"
-_DATA: Final = "/var/hyperledger"
+CONTAINER_DATA: Final = "/var/hyperledger"
+"""Where a node in a container keeps what stands in `DIR/nodes/<host>/data`."""
 _BUILDER: Final = "/opt/hyperledger/ccaas_builder"
 """The external builder that Fabric's peer image brings (images/peer/Dockerfile)."""
 _CHAINCODE: Final = "/etc/chaincode"
@@ -126,7 +128,7 @@ class Containers:
             second_port=self.site.ports[ports["chaincode" if node.kind == "peer" else "admin"]],
             msp=f"{_CONFIG}/msp",
             tls=f"{_CONFIG}/tls",
-            data=_DATA,
+            data=CONTAINER_DATA,
             metrics_roots=(f"{_CONFIG}/{METRICS_ROOT}",),
         )
         write_file(folder / "config" / METRICS_ROOT, self.metrics_root, durable=False)
@@ -145,7 +147,7 @@ class Containers:
                 mount(folder / "config", _CONFIG),
                 mount(own / "msp", f"{_CONFIG}/msp"),
                 mount(own / "tls", f"{_CONFIG}/tls"),
-                self.file.volume(f"data.{node_service(node.host)}", folder / "data", _DATA),
+                self.file.volume(f"data.{node_service(node.host)}", folder / "data", CONTAINER_DATA),
             ],
             ports=published if public else [place.port, *published],
             public_ports=[place.port] if public else [],
@@ -153,7 +155,10 @@ class Containers:
                 "environment": {
                     "FABRIC_CFG_PATH": _CONFIG,
                     "FABRIC_LOGGING_FORMAT": "json",
-                    LOG_VARIABLE: os.environ.get(LOG_VARIABLE, "info"),
+                    LOG_VARIABLE: logging_spec(
+                        os.environ.get(LOG_VARIABLE, "info"),
+                        account=node.kind == "peer" and self.site.topology.state_database == "couchdb",
+                    ),
                     # Go gives memory back in time instead of being killed at the container's limit.
                     "GOMEMLIMIT": f"{_MEMORY_MIB[node.kind] * 9 // 10}MiB",
                 },

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -175,6 +176,7 @@ class NativeRuntime:
         started = [node for node in site.nodes if node.host not in self.processes]
         for node in started:
             own = material.organization(node.organization)
+            own.node(node.host)  # names a file that is missing, before the node fails on it in words of its own
             place = _place(site, own, node)
             if node.kind == "orderer":
                 settings = orderer_settings(own.msp_id, place)
@@ -210,6 +212,10 @@ class NativeRuntime:
         for group in (self._peers, self._orderers):
             gone = [host for host in group if host not in hosts]
             await asyncio.gather(*(group.pop(host).stop() for host in gone))
+            if group is self._orderers:
+                # Others have its blocks, and its own write-ahead log would end it if it came back.
+                for host in gone:
+                    await asyncio.to_thread(shutil.rmtree, site.directory / "nodes" / host / "data", ignore_errors=True)
         kept = {
             (organization.name, spec.label)
             for organization in site.organizations
@@ -251,7 +257,7 @@ class NativeRuntime:
                 **{name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ},
                 "FABRIC_CFG_PATH": str(folder),
                 "FABRIC_LOGGING_FORMAT": "json",
-                LOG_VARIABLE: couchdb.logging_spec(os.environ.get(LOG_VARIABLE, "info"), self._couchdb.get(host)),
+                LOG_VARIABLE: couchdb.logging_spec(os.environ.get(LOG_VARIABLE, "info"), account=host in self._couchdb),
                 **couchdb.environment(self._couchdb.get(host)),
             },
             log_path=directory / f"logs/{host}.log",

@@ -194,19 +194,21 @@ def tail(log: Path, size: int = 16 * 1024) -> list[str]:
 
 
 def cause(log: Path) -> str:
-    """Why a node ended: the first line of its last words that is a panic or a fatal error."""
-    for line in tail(log):
-        said = _said(line)
-        if said is not None:
-            return said[:300]
+    """Why a node ended: the first line of its last words that is a panic or a fatal error, else its last error."""
+    lines = tail(log)
+    for levels in (("panic", "fatal"), ("error",)):
+        said = [words for line in lines if (words := _said(line, levels)) is not None]
+        if said:
+            return " ".join(said[0 if "panic" in levels else -1].split())[:300]
     return last_line(log)
 
 
-def _said(line: str) -> str | None:
+def _said(line: str, levels: Sequence[str]) -> str | None:
+    """What a line of one of these levels says; a panic of Go's runtime is plain text."""
     with contextlib.suppress(ValueError, AttributeError):
         document: dict[str, Any] = json.loads(line)
-        return str(document.get("msg", "")) if document.get("level") in ("panic", "fatal") else None
-    return line if line.startswith(("panic:", "fatal error:", "Error:")) else None
+        return str(document.get("msg", "")) if document.get("level") in levels else None
+    return line if line.startswith(("panic:", "fatal error:", "Error:")) and "panic" in levels else None
 
 
 async def end_orphans(directory: Path, *, timeout_s: float = STOP_TIMEOUT_S) -> None:

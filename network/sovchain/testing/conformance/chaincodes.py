@@ -8,11 +8,14 @@ import pytest
 from fabric_protos.peer.lifecycle import lifecycle_pb2
 
 from sovchain.client import CommitRejected, EndorseError
+from sovchain.network.topology import Collection
 from sovchain.testing.conformance.chaincode import Probe
 from sovchain.testing.conformance.topology import ALL, INNER, RENEWED, STRICT, with_chaincode
 from sovchain.testing.conformance.world import ConformanceNetwork, Member
 
 PAIR = ["AlphaMSP", "BetaMSP"]
+PAIR_POLICY = "AND('AlphaMSP.peer', 'BetaMSP.peer')"
+ADDED = "added"
 
 
 @pytest.mark.asyncio
@@ -65,14 +68,18 @@ class ChaincodeConformance:
     async def test_an_upgrade_brings_another_sequence_and_policy_and_keeps_the_data(
         self, conformance_network: ConformanceNetwork
     ) -> None:
-        """The next sequence with the policy of all three; two of them do not suffice from then on."""
+        """The next sequence with the policy of all three, of whom two do not suffice from then on, and a collection."""
         async with conformance_network.open() as world:
             before = await _definition(world.alpha, RENEWED)
             pair = world.alpha.contract(RENEWED).with_options(organizations=PAIR)
             await world.settle(await pair.submit(Probe.put, world.key(), b"kept"))
             key = world.key()
         topology = with_chaincode(
-            conformance_network.topology, RENEWED, version=f"2.{before.sequence}", endorsement_policy=ALL
+            conformance_network.topology,
+            RENEWED,
+            version=f"2.{before.sequence}",
+            endorsement_policy=ALL,
+            collections=(Collection(name=ADDED, members=("Alpha", "Beta"), endorsement_policy=PAIR_POLICY),),
         )
         await asyncio.to_thread(conformance_network.restart, topology)
         async with conformance_network.open() as world:
@@ -85,6 +92,11 @@ class ChaincodeConformance:
             done = await world.alpha.contract(RENEWED).submit(Probe.put, key, b"new")
             await world.settle(done)
             assert await world.gamma.contract(RENEWED).evaluate(Probe.get, key) == b"new"
+            assert [entry.static_collection_config.name for entry in after.collections.config] == [ADDED]
+            shared = world.alpha.contract(RENEWED).with_options(organizations=PAIR)
+            await world.settle(await shared.submit(Probe.put_private, ADDED, key, b"private"))
+            own = world.beta.contract(RENEWED).with_options(organizations=["BetaMSP"])
+            assert await own.evaluate(Probe.get_private, ADDED, key) == b"private"
 
 
 async def _definition(member: Member, chaincode: str) -> lifecycle_pb2.QueryChaincodeDefinitionResult:

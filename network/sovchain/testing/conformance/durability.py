@@ -46,9 +46,14 @@ class DurabilityConformance:
     ) -> None:
         async with conformance_network.open() as world:
             done = await world.submit(Probe.put, world.key(), b"kept")
+            announced = await world.submit(Probe.announce, world.key("event"), "announced", b"payload")
             key, before = world.key(), await world.alpha.wide.chain_info()
         await asyncio.to_thread(conformance_network.restart)
         async with conformance_network.open() as world:
+            events = world.beta.contract().events(start=announced.block_number)
+            async with asyncio.timeout(AGAIN_S), events as told:
+                event = await anext(told)
+            assert (event.transaction_id, event.payload) == (announced.transaction_id, b"payload"), "replayed as it was"
             assert await world.alpha.wide.chain_info() == before
             for member in world.members.values():
                 assert await member.contract().evaluate(Probe.get, key) == b"kept"

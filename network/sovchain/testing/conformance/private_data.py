@@ -45,6 +45,13 @@ class PrivateDataConformance:
             found = await world.alpha.contract().evaluate(Probe.get_private, world.alpha.collection, world.key())
             assert found == SECRET
 
+    async def test_a_large_private_value_is_kept(self, conformance_network: ConformanceNetwork) -> None:
+        async with conformance_network.open() as world:
+            large = SECRET * (1024 * 1024 // len(SECRET))
+            await _keep(world, value=large)
+            found = await world.alpha.contract().evaluate(Probe.get_private, world.alpha.collection, world.key())
+            assert found == large
+
     async def test_the_gateway_has_the_owner_alone_endorse(self, conformance_network: ConformanceNetwork) -> None:
         """Transient data goes to no organisation that is not a member (internal/pkg/gateway/endorse.go, step 4)."""
         async with conformance_network.open() as world:

@@ -62,9 +62,11 @@ class TransactionConformance:
             assert await world.alpha.contract().evaluate(Probe.echo, data) == data
             assert await world.alpha.contract().evaluate("Probe:echo", data) == data
 
-    async def test_a_value_of_a_megabyte_is_kept(self, conformance_network: ConformanceNetwork) -> None:
+    @pytest.mark.parametrize("megabytes", [1, 4])
+    async def test_a_large_value_is_kept(self, conformance_network: ConformanceNetwork, megabytes: int) -> None:
+        """A transaction holds it twice, as an argument and as a write, within the channel's `batch.absolute_max_bytes`."""
         async with conformance_network.open() as world:
-            value = hashlib.sha256(b"conformance").digest() * (MEGABYTE // 32)
+            value = hashlib.sha256(b"conformance").digest() * (megabytes * MEGABYTE // 32)
             await world.submit(Probe.put, world.key(), value)
             assert await world.gamma.contract().evaluate(Probe.get, world.key()) == value
 
