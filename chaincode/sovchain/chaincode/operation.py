@@ -119,7 +119,7 @@ class Operation(Generic[P, R_co]):
         self.method = method
         self.description = description
         self.requires = requires
-        self.attribute = attribute or method
+        self.attribute: str = attribute or method
         self._shape = shape
 
     @property

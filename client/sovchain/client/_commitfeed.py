@@ -46,7 +46,7 @@ class Notice:
     def __init__(self, feed: CommitFeed, transaction_id: str) -> None:
         self._feed = feed
         self._id = transaction_id
-        self.address = feed.address
+        self.address: str = feed.address
         self.future: asyncio.Future[Told | None] = asyncio.get_running_loop().create_future()
 
     async def wait(self, timeout_s: float) -> Told | None:
@@ -81,8 +81,8 @@ class CommitFeed:
         self._pause_s = PAUSE_FIRST_S
         self._idle_since = time.monotonic()
         self._seen: deque[tuple[int, int]] = deque(maxlen=256)
-        self.address = ""
-        self.blocks = 0
+        self.address: str = ""
+        self.blocks: int = 0
         """Blocks that came, for tests and metrics."""
 
     def warm(self) -> None:

@@ -45,7 +45,7 @@ class Connection:
                 )
         self.profile = profile
         self.observers = observers
-        self.endpoints = [
+        self.endpoints: list[Endpoint] = [
             Endpoint(
                 address,
                 profile,
@@ -58,7 +58,7 @@ class Connection:
         ]
         self._first = 0
         self._watching: asyncio.Task[None] | None = None
-        self.closed = False
+        self.closed: bool = False
 
     def order(self) -> Sequence[Endpoint]:
         """The gateways in the order in which they are to be tried: the one that worked last, those that fail last."""

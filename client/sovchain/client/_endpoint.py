@@ -70,10 +70,10 @@ class Endpoint:
         channel: grpc.aio.Channel | None = None,
         observers: Sequence[Observer] = (),
     ) -> None:
-        self.address = address.address
+        self.address: str = address.address
         self.gateway = address
-        self.closed = False
-        self.away_until = 0.0
+        self.closed: bool = False
+        self.away_until: float = 0.0
         self.heights: dict[str, int] = {}
         """The highest block of each channel that this peer is known to have committed."""
         self._profile = profile
@@ -85,7 +85,7 @@ class Endpoint:
         self._heard = time.monotonic()
         self._away_times = 0
         self._lost = 0
-        self.channel = channel or self._make_channel()
+        self.channel: grpc.aio.Channel = channel or self._make_channel()
         self._unary: dict[str, Callable[..., Any]] = {}
         self._streams: dict[str, Callable[..., Any]] = {}
 

@@ -230,10 +230,10 @@ class GatewayError(FabricError):
             super().__init__(f"{call}: the contract refused: {printable(refusal.message)}")
         self.failure = failure
         self.transaction_id = transaction_id
-        self.chaincode_status = None if refusal is None else refusal.status
-        self.chaincode_message = None if refusal is None else refusal.message
-        self.code = None if refusal is None else refusal.code
-        self.reason = None if refusal is None else refusal.reason
+        self.chaincode_status: int | None = None if refusal is None else refusal.status
+        self.chaincode_message: str | None = None if refusal is None else refusal.message
+        self.code: str | None = None if refusal is None else refusal.code
+        self.reason: str | None = None if refusal is None else refusal.reason
         self.fields: Mapping[str, Any] = {} if refusal is None else refusal.fields
 
     @property

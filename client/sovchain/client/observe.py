@@ -41,7 +41,7 @@ class Seen:
 
     def __init__(self, observations: Sequence[Observation]) -> None:
         self.status = ""
-        self.metadata = [pair for observation in observations for pair in observation.metadata]
+        self.metadata: list[tuple[str, str]] = [pair for observation in observations for pair in observation.metadata]
 
 
 @contextlib.contextmanager

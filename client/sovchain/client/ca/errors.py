@@ -95,7 +95,7 @@ class CaRefused(CaError):
         )
         self.operation = operation
         self.code = code
-        self.code_name = code_name(code)
+        self.code_name: str = code_name(code)
         self.message = said
         self.status = status
 

@@ -49,7 +49,7 @@ class ChannelEventHub:
         self._transactions: dict[str, _Registration] = {}
         self._chaincodes: list[_Registration] = []
         self._task: asyncio.Task[None] | None = None
-        self.connected = False
+        self.connected: bool = False
 
     def connect(
         self,

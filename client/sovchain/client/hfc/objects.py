@@ -60,8 +60,8 @@ class Organization:
 
     def __init__(self, name: str, bundle: Mapping[str, Any], folder: Path) -> None:
         self.name = name
-        self.mspid = str(bundle.get("mspid", ""))
-        self.peers = [str(peer) for peer in bundle.get("peers") or ()]
+        self.mspid: str = str(bundle.get("mspid", ""))
+        self.peers: list[str] = [str(peer) for peer in bundle.get("peers") or ()]
         self._users = bundle.get("users") or {}
         self._folder = folder
 
