@@ -129,7 +129,8 @@ def test_an_upgrade_from_another_process_keeps_the_data_and_changes_policy_and_c
     refused(small.run("network", "upgrade", PROBE, "--collections", tmp_path / "wrong.yaml"), 2, "wrong.yaml")
     assert definition(small) == before
 
-    (tmp_path / "collections.yaml").write_text("- {name: shared, members: [Alpha, Beta]}")
+    both = "endorsement_policy: \"AND('AlphaMSP.peer', 'BetaMSP.peer')\""
+    (tmp_path / "collections.yaml").write_text(f"- {{name: shared, members: [Alpha, Beta], {both}}}")
     version = f"{before['sequence'] + 1}.0"
     options = ("--version", version, "--policy", ALL, "--collections", tmp_path / "collections.yaml")
     assert small.ok("network", "upgrade", PROBE, *options)["steps"]
@@ -137,8 +138,8 @@ def test_an_upgrade_from_another_process_keeps_the_data_and_changes_policy_and_c
     assert (after["sequence"], after["version"], after["collections"]) == (before["sequence"] + 1, version, ["shared"])
     assert set(after["approvals"].values()) == {True}
     assert small.ok("evaluate", WIDE, "Probe:get", "kept", *call)["result"] == "value"
-    small.ok("submit", WIDE, "Probe:put_private", "shared", "key", "--transient", "value=secret", *call)
     pair = ("--endorser", "AlphaMSP", "--endorser", "BetaMSP")
+    small.ok("submit", WIDE, "Probe:put_private", "shared", "key", "--transient", "value=secret", *call, *pair)
     done = small.run("submit", WIDE, "Probe:put", "kept", "other", *call, *pair)
     assert done.code == 1
     assert "ENDORSEMENT_POLICY_FAILURE" in done.err, "two of three suffice no more"
