@@ -204,7 +204,7 @@ async def test_each_refusal_of_broadcast(net: Services) -> None:
         (envelope(stranger), 403, ""),
         (envelope(net.gone), 403, ""),  # type: ignore[attr-defined]  # set by the fixture
         (unsigned, 403, ""),
-        (envelope(client, common_pb2.CONFIG_UPDATE), 501, "config updates are not supported by the embedded ledger"),
+        (envelope(client, common_pb2.CONFIG_UPDATE), 400, "error applying config update to existing channel"),
     ):
         answer = await net.broadcast(sent)
         assert (answer.status, answer.info[: len(text)]) == (status, text)

@@ -19,7 +19,7 @@ from sovchain.ledger.orderer import BlockCutter, OrderedEnvelope, OrderingQueue
 from sovchain.protocol.blocks import header_hash, last_config_index, verify_block_signature
 from sovchain.protocol.channelconfig import BatchSettings
 
-BAD_REQUEST, FORBIDDEN, SERVICE_UNAVAILABLE = 400, 403, 501, 503
+BAD_REQUEST, FORBIDDEN, SERVICE_UNAVAILABLE = 400, 403, 503
 
 
 def envelope(
