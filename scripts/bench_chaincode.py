@@ -18,6 +18,7 @@ import asyncio
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 import tempfile
@@ -122,6 +123,7 @@ async def measure(folder: Path, rounds: int, calls: int, only: str | None) -> di
         for function, (args, count, in_flight) in plan.items():
             if only is not None and function != only:
                 continue
+            print(f"measuring {function}", file=sys.stderr)
             names = ["go"] if function == "write_batch" else runtimes.names
             for name in names:
                 if name not in runtimes.names:
@@ -199,6 +201,8 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=400, help="calls of a turn of short calls")
     parser.add_argument("--only", help="only this call: empty, add, write, write_batch, read")
     options = parser.parse_args()
+    # So that nodes and chaincodes are taken down when a time limit ends the run.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory() as folder:
         measured = asyncio.run(measure(Path(folder), options.rounds, options.calls, options.only))
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}

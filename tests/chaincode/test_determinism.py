@@ -287,13 +287,14 @@ def test_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostedNetw
         organizations=tuple(Organization(name=name) for name in ("North", "South", "East")),
         ordering_organizations=tuple(OrderingOrganization(operator=name) for name in ("North", "South", "East")),
         channels=(Channel(name="rooms", members=("North", "South", "East")),),
-        chaincodes=(
+        chaincodes=tuple(
             ChaincodeSpec(
-                name="planted",
-                module="planted:chaincode",
+                name=name,
+                module=module,
                 channels=("rooms",),
                 endorsement_policy="AND('NorthMSP.peer','SouthMSP.peer')",
-            ),
+            )
+            for name, module in (("planted", "planted:chaincode"), ("guarded", "planted_guarded:chaincode"))
         ),
     )
     with HostedNetwork(tmp_path_factory.mktemp("planted") / "network", "embedded", topology) as network:
@@ -315,3 +316,17 @@ async def test_what_shows_between_two_processes_is_caught_by_the_double_run(test
                 caught.add(method)
     assert passed == SAME_ON_ONE_MACHINE | SAME_IN_TWO_PROCESSES
     assert caught == set(METHODS) - passed
+
+
+async def test_a_guarded_chaincode_refuses_on_the_peers_of_a_network(test_ledger: HostedNetwork) -> None:
+    async with Network.attach(test_ledger.directory) as network, network.connect("North") as gateway:
+        contract = gateway.network("rooms").contract("guarded")
+        await contract.submit(Planted.steady)
+        for operation, rule in (
+            (Planted.clock_now, "clock"),
+            (Planted.file_read, "files"),
+            (Planted.address, "hash-seed"),
+        ):
+            with refused("E_DETERMINISM") as refusal:
+                await contract.submit(operation.name)
+            assert refusal.fields == {"rule": rule}

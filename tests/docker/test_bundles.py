@@ -63,7 +63,7 @@ def pair(address: str, tmp_path: Path) -> Iterator[dict[str, Sovchain]]:
     assert blocks[0] == blocks[1]
     try:
         for operator in found.values():
-            operator.ok("up", "--detach")
+            assert operator.run("up", "--detach", timeout_s=180).code == 0
         yield found
     finally:
         for operator in found.values():
@@ -75,13 +75,13 @@ def command(operator: Sovchain, *arguments: str | Path) -> Any:
     """A command that takes the bundle's directory as its output."""
     done = subprocess.run(
         [sys.executable, "-m", "sovchain.cli", *map(str, arguments), "--output", operator.directory, "--json"],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_an_operator_in_containers_and_a_native_one_transact(pair: dict[str, Sovchain]) -> None:
     deadline = time.monotonic() + 120
     for name, operator in pair.items():

@@ -22,6 +22,7 @@ async def test_a_transaction_and_the_containers_behind_it(fabric, fabric_service
 """
 
 
+@pytest.mark.long  # the conformance suite on docker is the short form
 @pytest.mark.timeout(240)
 def test_a_network_in_containers_and_its_services_are_fixtures(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(TEST)

@@ -281,7 +281,12 @@ async def test_an_apply_that_is_killed_goes_on_where_it_stopped(version: str, ro
     wanted = but(but(wanted, "channels", WIDE, batch=Batch(max_message_count=9)), "chaincodes", PROBE, version="2.0")
     sovchain, file = Sovchain(tmp_path / "network"), tmp_path / "old.yaml"
     file.write_text(topology.model_dump_json())
-    await asyncio.to_thread(sovchain.ok, "up", "--detach", "--runtime", runtime, "--topology", file)
+
+    async def start(*arguments: str | Path) -> None:
+        done = await asyncio.to_thread(sovchain.run, "up", "--detach", *arguments, timeout_s=240)
+        assert done.code == 0, done.err
+
+    await start("--runtime", runtime, "--topology", file)
     try:
         left = [await steps_left(sovchain.directory, wanted)]
         asked: Topology | None = wanted
@@ -291,7 +296,7 @@ async def test_an_apply_that_is_killed_goes_on_where_it_stopped(version: str, ro
             if not await apply_and_kill(sovchain.directory, pid, asked, after_s):
                 break
             asked = None  # from here on the directory's note says what is to come
-            await asyncio.to_thread(sovchain.ok, "up", "--detach")
+            await start()
             left.append(await steps_left(sovchain.directory, None))
         assert left[-1] < left[0]
         async with Network.attach(sovchain.directory) as network:

@@ -45,11 +45,11 @@ class Operator:
     host: Host
     directory: Path
 
-    def run(self, *arguments: str | Path, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str | Path, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
         command = self.host.command(sys.executable, "-m", "sovchain.cli", *map(str, arguments))
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
 
-    def ok(self, *arguments: str | Path, timeout_s: float = 120) -> Any:
+    def ok(self, *arguments: str | Path, timeout_s: float = 240) -> Any:
         done = self.run(*arguments, "--json", timeout_s=timeout_s)
         assert done.returncode == 0, (self.name, arguments, done.stdout, done.stderr)
         return json.loads(done.stdout)
@@ -58,7 +58,7 @@ class Operator:
         """A command as this operator on its own part of the network."""
         return self.ok(*arguments, "--as", self.name, "--dir", self.directory)
 
-    def until(self, *arguments: str, timeout_s: float = 90) -> Any:
+    def until(self, *arguments: str, timeout_s: float = 240) -> Any:
         """The same, again and again until it succeeds: the others come up when they do."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -157,7 +157,7 @@ def endorsers(directory: Path, channel: str) -> set[str]:
     return found
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_five_operators_with_nobody_else_s_keys_run_the_first_transactions(
     operators: dict[str, Operator], tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commandline import Sovchain
@@ -21,7 +22,9 @@ from sovchain.network import default_topology
 from sovchain.network.material import Material
 from sovchain.network.topology import Topology
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
+PATIENCE_S = 180
+"""How long a command may take on a machine that does much else."""
 WAYBILL = {
     "consignor": "Guiyang Tea", "consignee": "Zunyi Stores", "origin": "Guiyang", "destination": "Zunyi",
     "goods": "tea", "packages": 1, "weight_kg": 10,
@@ -47,24 +50,37 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sovchain]:
     file.write_text(topology().model_dump_json())
     sovchain = Sovchain(folder / "network")
     try:
-        done = sovchain.run("up", "--detach", "--runtime", "native", "--topology", file, timeout_s=180)
+        done = sovchain.run("up", "--detach", "--runtime", "native", "--topology", file, timeout_s=PATIENCE_S)
         assert done.code == 0, done.out + done.err
         yield sovchain
     finally:
         sovchain.down()
 
 
+def ok(network: Sovchain, *arguments: str | Path) -> Any:
+    """Run a command with --json, expect success, give the document."""
+    done = network.run(*arguments, "--json", timeout_s=PATIENCE_S)
+    assert done.code == 0, (arguments, done.out, done.err)
+    return done.json
+
+
 def seats(network: Sovchain, who: str) -> tuple[int, str]:
-    done = network.run("evaluate", "logistics", "Registry:seats", "--as", who)
+    done = network.run("evaluate", "logistics", "Registry:seats", "--as", who, timeout_s=PATIENCE_S)
     return done.code, done.err
 
 
 def test_an_organisation_with_a_fabric_ca_transacts_on_real_peers(network: Sovchain) -> None:
-    issued = network.ok(
-        "submit", "logistics", "Waybills:issue", json.dumps({**WAYBILL, "number": "GY-00000001"}), "--as", "Logistics"
+    issued = ok(
+        network,
+        "submit",
+        "logistics",
+        "Waybills:issue",
+        json.dumps({**WAYBILL, "number": "GY-00000001"}),
+        "--as",
+        "Logistics",
     )
     assert issued["block"] > 0
-    seen = {(row["organization"], row["name"]): row for row in network.ok("identity", "list")}
+    seen = {(row["organization"], row["name"]): row for row in ok(network, "identity", "list")}
     assert seen["Logistics", "User1"]["issuer"] == "fabric-ca"
     assert seen["FinanceOrderer", "orderer.finance.guiyang.example"]["role"] == "orderer"
     material = Material(topology(), network.directory / "organizations").organization("Logistics")
@@ -85,16 +101,16 @@ def test_an_organisation_with_a_fabric_ca_transacts_on_real_peers(network: Sovch
 @pytest.mark.parametrize("organization", ["Government", "Logistics"])
 def test_a_revoked_user_s_proposals_are_refused_and_others_are_not(network: Sovchain, organization: str) -> None:
     assert seats(network, f"{organization}/Leaver")[0] == 0
-    done = network.ok("identity", "revoke", "Leaver", "--org", organization, "--reason", "cessationofoperation")
+    done = ok(network, "identity", "revoke", "Leaver", "--org", organization, "--reason", "cessationofoperation")
     assert done["newly"]
     assert "logistics" in done["channels"]
     code, said = seats(network, f"{organization}/Leaver")
     assert code == 1
     assert "access denied" in said, said
     assert seats(network, f"{organization}/User1")[0] == 0
-    again = network.ok("identity", "revoke", "Leaver", "--org", organization)
+    again = ok(network, "identity", "revoke", "Leaver", "--org", organization)
     assert (again["newly"], again["channels"]) == (False, done["channels"])
-    (row,) = (row for row in network.ok("identity", "list", "--org", organization) if row["name"] == "Leaver")
+    (row,) = (row for row in ok(network, "identity", "list", "--org", organization) if row["name"] == "Leaver")
     assert row["revoked"]
     refused = network.run("identity", "renew", "Leaver", "--org", organization)
     assert refused.code != 0
@@ -105,7 +121,7 @@ def test_a_revoked_user_s_proposals_are_refused_and_others_are_not(network: Sovc
 def test_a_renewed_user_goes_on_with_its_key(network: Sovchain, organization: str) -> None:
     part = Material(topology(), network.directory / "organizations").organization(organization)
     before = part.user("User1")
-    assert "User1" in network.ok("identity", "renew", "User1", "--org", organization)["renewed"]
+    assert "User1" in ok(network, "identity", "renew", "User1", "--org", organization)["renewed"]
     after = part.user("User1")
     assert (after.private_key_pem, after.certificate_pem != before.certificate_pem) == (before.private_key_pem, True)
     assert seats(network, organization)[0] == 0
@@ -113,7 +129,7 @@ def test_a_renewed_user_goes_on_with_its_key(network: Sovchain, organization: st
 
 async def test_a_client_works_from_the_exported_folder_alone(network: Sovchain, tmp_path: Path) -> None:
     output = tmp_path / "client"
-    done = network.ok("network", "export", "--org", "Logistics", "--user", "User1", "--output", output)
+    done = ok(network, "network", "export", "--org", "Logistics", "--user", "User1", "--output", output)
     assert datetime.fromisoformat(done["ends_at"]) > datetime.now(UTC)
     async with Gateway.connect(output / "connection.json", Wallet.node(output / "wallet").get("User1")) as gateway:
         assert await gateway.network("logistics").contract("logistics").evaluate("Registry:seats")
@@ -124,15 +140,25 @@ async def test_a_client_works_from_the_exported_folder_alone(network: Sovchain, 
 
 def test_an_export_may_have_no_key_or_encrypted_ones(network: Sovchain, tmp_path: Path) -> None:
     public = tmp_path / "public.zip"
-    network.ok("network", "export", "--org", "Finance", "--output", public)
+    ok(network, "network", "export", "--org", "Finance", "--output", public)
     with zipfile.ZipFile(public) as archive:
         assert set(archive.namelist()) == {"connection.json", "tls-roots.pem", "README.txt"}
         assert not any(b"PRIVATE KEY" in archive.read(name) for name in archive.namelist())
     password = tmp_path / "password"
     password.write_text("correct horse\n")
     secret = tmp_path / "secret"
-    network.ok(
-        "network", "export", "--org", "Finance", "--user", "User1", "--output", secret, "--password-file", password
+    ok(
+        network,
+        "network",
+        "export",
+        "--org",
+        "Finance",
+        "--user",
+        "User1",
+        "--output",
+        secret,
+        "--password-file",
+        password,
     )
     assert Wallet.node(secret / "wallet", password=lambda: "correct horse").get("User1").msp_id == "FinanceMSP"
     again = network.run("network", "export", "--org", "Finance", "--output", secret)
@@ -153,15 +179,15 @@ def test_unknown_names_and_reasons_are_said(network: Sovchain) -> None:
 
 
 def test_a_fabric_ca_that_is_down_is_said_and_all_comes_up_again(network: Sovchain) -> None:
-    before = {row["name"]: row["ends_at"] for row in network.ok("identity", "list", "--org", "Logistics")}
+    before = {row["name"]: row["ends_at"] for row in ok(network, "identity", "list", "--org", "Logistics")}
     network.down()
     done = network.run("identity", "renew", "User1", "--org", "Logistics")
     assert done.code == 3
     assert "does not answer" in done.err
     done = network.run("identity", "list", "--org", "Logistics")
     assert done.code == 0
-    assert network.run("up", "--detach", timeout_s=180).code == 0
-    assert {row["name"]: row["ends_at"] for row in network.ok("identity", "list", "--org", "Logistics")} == before
+    assert network.run("up", "--detach", timeout_s=PATIENCE_S).code == 0
+    assert {row["name"]: row["ends_at"] for row in ok(network, "identity", "list", "--org", "Logistics")} == before
     assert seats(network, "Logistics")[0] == 0
     # The node's own folder counts now too, and the channel's copy has stayed.
     assert seats(network, "Logistics/Leaver")[0] == 1

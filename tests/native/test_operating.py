@@ -24,7 +24,7 @@ from smallnetwork import ALL, PROBE, WIDE, small_topology
 from sovchain.network import Network
 
 pytestmark = pytest.mark.timeout(300)
-DEADLINE_S = 60
+DEADLINE_S = 120
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sovchain]:
     folder = tmp_path_factory.mktemp("operating")
     (folder / "topology.yaml").write_text(small_topology("3.1").model_dump_json())
     sovchain = Sovchain(folder / "network")
-    sovchain.ok("up", "--detach", "--runtime", "native", "--topology", folder / "topology.yaml")
     try:
+        sovchain.ok("up", "--detach", "--runtime", "native", "--topology", folder / "topology.yaml")
         yield sovchain
     finally:
         sovchain.down()

@@ -109,6 +109,9 @@ async def test_every_node_and_user_is_enrolled_renewed_and_revoked(running: tupl
 
     revoked = await revoke(site, finance, "User1", NOW)
     assert len(revoked.serials) == 2
+    # Another list of the same would be another change of every channel.
+    again = await revoke(site, finance, "User1", NOW)
+    assert (again.newly, again.crl_pem) == (False, revoked.crl_pem)
     assert is_revoked(finance, finance.holder("User1"))
     assert "revoked" in accepts(finance, "User1")
     assert accepts(finance, "Admin") == "admin"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 
 import pytest
@@ -173,7 +174,7 @@ _FLIPS = st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 7)), min_size
 
 
 @given(flips=_FLIPS, cut=st.none() | st.integers(0, 400))
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @pytest.mark.filterwarnings("ignore:Parsed a serial number")
 def test_a_damaged_certificate_is_malformed_or_invalid_and_nothing_else(
     flips: list[tuple[int, int]], cut: int | None
@@ -199,3 +200,46 @@ def test_a_damaged_certificate_is_malformed_or_invalid_and_nothing_else(
     else:
         with pytest.raises(InvalidIdentity):
             msp().validate(identity)
+
+
+def unit_principal(unit: str, certifiers: bytes) -> msp_principal_pb2.MSPPrincipal:
+    inner = msp_principal_pb2.OrganizationUnit(
+        msp_identifier="OrgMSP", organizational_unit_identifier=unit, certifiers_identifier=certifiers
+    )
+    return msp_principal_pb2.MSPPrincipal(principal_classification=1, principal=inner.SerializeToString())
+
+
+def test_a_unit_counts_with_those_who_certified_it() -> None:
+    """msp/mspimpl.go compares the certifiers' identifier; an empty one is no wildcard."""
+    identity = parse_identity(ROOT.issue("x", "client", "department1").creator)
+    certifiers = hashlib.sha256(low_s_certificate(pem(ROOT.certificate)).public_bytes(Encoding.DER)).digest()
+    assert msp().satisfies(identity, unit_principal("department1", certifiers))
+    assert not msp().satisfies(identity, unit_principal("department1", b""))
+    assert not msp().satisfies(identity, unit_principal("department2", certifiers))
+
+
+def test_whoever_is_named_is_enough_for_a_nominal_principal() -> None:
+    """msp/mspimpl.go satisfiesPrincipalInternalV13 validates nothing for it."""
+    for kind, wanted in ((0, True), (1, False)):
+        inner = msp_principal_pb2.MSPIdentityAnonymity(anonymity_type=kind)  # type: ignore[arg-type]  # plain numbers
+        principal = msp_principal_pb2.MSPPrincipal(principal_classification=3, principal=inner.SerializeToString())
+        assert msp().satisfies(parse_identity(CLIENT.creator), principal) is wanted
+
+
+def test_an_identity_of_nobody_s_authority_cannot_even_be_read() -> None:
+    """msp/mspimpl.go sanitizeCert needs the issuer; so the identity counts as malformed, not as invalid."""
+    stranger = Authority("OrgMSP").issue("user1", "client")
+    with pytest.raises(InvalidIdentity, match="unknown authority"):
+        MspManager([msp()]).deserialize(stranger.creator)
+
+
+def test_an_authority_with_others_below_it_issues_no_identities() -> None:
+    below = Authority("OrgMSP", parent=ROOT)
+    config = msp_config("OrgMSP", [pem(ROOT.certificate)])
+    config.intermediate_certs.append(pem(below.certificate))
+    for role in ("client", "peer", "admin", "orderer"):
+        getattr(config.fabric_node_ous, f"{role}_ou_identifier").certificate = pem(below.certificate)
+    both = Msp.from_config(config)
+    both.validate(parse_identity(below.issue("x", "client").creator))
+    with pytest.raises(InvalidIdentity, match="Parent certificate should be a leaf"):
+        both.validate(parse_identity(CLIENT.creator))

@@ -42,7 +42,7 @@ GO_SOURCE = "SOVCHAIN_FABRIC_SOURCE"
 CHANNEL, OTHER_CHANNEL = "lab", "annex"
 COLLECTION = "own"
 ORGANIZATIONS = ("Lab", "Second")
-READY_TIMEOUT_S = 30.0
+READY_TIMEOUT_S = 90.0
 
 
 class Missing(Exception):

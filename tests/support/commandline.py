@@ -35,7 +35,7 @@ class Sovchain:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def run(self, *arguments: str | Path, timeout_s: float = 60) -> Result:
+    def run(self, *arguments: str | Path, timeout_s: float = 150) -> Result:
         done = subprocess.run(
             [sys.executable, "-m", "sovchain.cli", *map(str, arguments), "--dir", str(self.directory)],
             capture_output=True,

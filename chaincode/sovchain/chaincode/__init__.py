@@ -1,9 +1,11 @@
 """Chaincode in Python: the contract API that people write in, and the runtime that a peer talks to.
 
-General layout: `contract`, `operation`, `context`, `stub` and `errors` are what a contract imports; `values` and
-`shapes` turn annotations into codecs; `chaincode` dispatches a call. Below them `handler` speaks the peer's stream
-for `server` (the peer dials) and `connect` (the chaincode dials), over `transport`, `http2` and `grpcstream`; `serve` and
-`__main__` are the command line. Importing this package opens nothing, and none of it loads gRPC's library.
+General layout: `contract`, `operation`, `access`, `records`, `machine`, `context`, `stub` and `errors` are what a contract
+imports; `values` and `shapes` turn annotations into codecs, `recordtypes` and `bookmarks` models into keys; `chaincode`
+dispatches a call; `metadata`, `describe` and `machinecases` tell of it; `determinism` is the lint and the guard. Below
+them `handler` speaks the peer's stream for `server` (the peer dials) and `connect` (the chaincode dials), over
+`transport`, `http2` and `grpcstream`; `serve` and `__main__` are the command line.
+Importing this package opens nothing, and none of it loads gRPC's library.
 """
 
 from __future__ import annotations

@@ -175,7 +175,12 @@ def _channel(ground: Ground, present: Present, channel: str) -> tuple[list[Step]
     orderers = [node for part in ground.target.orderers(channel) for node in part.all_nodes]
     bundle = present.configurations.get(channel)
     if bundle is None:
-        return [Step("create", channel=channel), *(Step("join", node.host, channel) for node in members)], []
+        # Either there is no such channel yet, or no peer of it answers, in which case the next look tells more.
+        is_made = (ground.site.directory / f"channels/{channel}.block").exists() and all(
+            present.has_joined(node, channel) for node in orderers if node.host in present.answers
+        )
+        joins = [Step("join", node.host, channel) for node in members if not present.has_joined(node, channel)]
+        return [*([] if is_made else [Step("create", channel=channel)]), *joins], []
     current, wanted = bundle.config.channel_group, wanted_group(ground, channel)
     first, last = [], []
     changes = differences(current, first_group(current, wanted))
