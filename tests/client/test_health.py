@@ -33,7 +33,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> float:
     for name in ("SILENCE_S", "PROBE_S"):
         monkeypatch.setattr(endpoints, name, getattr(endpoints, name) / 20)
     monkeypatch.setattr("sovchain.client._connection.WATCH_PACE_S", 0.05)
-    return NOTICED_S / 20 + 1.0
+    return NOTICED_S / 20 + 4.0  # what a busy machine takes besides
 
 
 def test_the_times_of_the_watch_keep_the_promise() -> None:
