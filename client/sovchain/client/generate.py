@@ -158,7 +158,7 @@ class _Module:
         python = _identifier(_snake(name), taken)
         optional, used = set(transaction.get("optional") or ()), set[str]()
         arguments = [self._argument(one, optional, used) for one in transaction.get("parameters") or []]
-        transient = [self._argument(one, set(), used) for one in transaction.get("transient") or []]
+        transient = [self._argument(one, set[str](), used) for one in transaction.get("transient") or []]
         signature = ["self", *(text for _, text, _ in arguments)]
         if transient:
             signature += ["*", *(text for _, text, _ in transient)]

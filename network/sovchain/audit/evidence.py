@@ -98,9 +98,12 @@ def make_evidence(
     shown = kept[: found.block + 1]
     part = verify_channel(shown)
     statement = canonical_json(_statement(part, found))
-    members = dict(
-        zip(_PARTS, (statement, write_block_file(shown), signer.creator, signer.sign(statement)), strict=True)
-    )
+    members = {
+        "statement.json": statement,
+        "blocks": write_block_file(shown),
+        "signer": signer.creator,
+        "signature": signer.sign(statement),
+    }
     archive = _archive(members)
     return archive, check_evidence(archive)
 
