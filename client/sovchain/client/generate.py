@@ -156,9 +156,11 @@ class _Module:
         if not name:
             raise MetadataError(f"contract {contract} has a function without a name")
         python = _identifier(_snake(name), taken)
-        optional, used = set(transaction.get("optional") or ()), set[str]()
+        optional: set[str] = set(transaction.get("optional") or ())
+        used: set[str] = set()
+        none: set[str] = set()
         arguments = [self._argument(one, optional, used) for one in transaction.get("parameters") or []]
-        transient = [self._argument(one, set[str](), used) for one in transaction.get("transient") or []]
+        transient = [self._argument(one, none, used) for one in transaction.get("transient") or []]
         signature = ["self", *(text for _, text, _ in arguments)]
         if transient:
             signature += ["*", *(text for _, text, _ in transient)]
