@@ -84,9 +84,13 @@ def guard_modules(names: Iterable[str]) -> None:
 
 
 def _package(name: str) -> str:
-    """The top-level package of a module; below the namespace `sovchain` the one below that."""
+    """The outermost package of a module that is one: below a namespace, which many distributions share, its part."""
     parts = name.split(".")
-    return ".".join(parts[:2]) if parts[0] == "sovchain" else parts[0]
+    for length in range(1, len(parts)):
+        outer = ".".join(parts[:length])
+        if getattr(sys.modules.get(outer), "__file__", None) is not None:
+            return outer
+    return name
 
 
 def _guard_module(module: types.ModuleType) -> None:
