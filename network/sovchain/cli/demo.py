@@ -16,7 +16,6 @@ import typer
 from sovchain.cli.app import Json, command
 from sovchain.cli.output import Output
 from sovchain.cli.problems import EXIT_FINDINGS, EXIT_OK, CommandError
-from sovchain.cli.reliefdemo import poverty_relief, relief_topology
 from sovchain.cli.stage import Stage, admit, audit, enact
 
 SDK = """\
@@ -153,6 +152,7 @@ async def demo(
     json_output: Json = False,
 ) -> int:
     """Share a file under law on a network of its own: permit, refusals, audit; or another scenario."""
+    from sovchain.cli.reliefdemo import poverty_relief, relief_topology
     from sovchain.network import Network, default_topology
     from sovchain.sovereign import read_data_file
 

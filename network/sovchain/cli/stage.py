@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from sovchain.cli.law_commands import load_organisations
 from sovchain.cli.output import Output
 from sovchain.cli.problems import CommandError
-from sovchain.network.stored import stored_blocks
 
 if TYPE_CHECKING:
     from sovchain.client import Network as Channel
@@ -164,6 +163,7 @@ async def enact(stage: Stage, channel: str) -> None:
 def audit(stage: Stage) -> tuple[dict[str, Any], bool]:
     """Recompute everything from the stored blocks, then alter one byte of a copy and find it."""
     from sovchain.audit import verify_channel
+    from sovchain.network.stored import stored_blocks
     from sovchain.protocol.blocks import iter_block_file, write_block_file
 
     reports = [verify_channel(stored_blocks(stage.network.directory, channel)) for channel in stage.network.channels]
