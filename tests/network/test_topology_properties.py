@@ -77,7 +77,9 @@ def topologies(draw: st.DrawFn) -> Topology:
         "fabric_version": "3.1" if bft else draw(st.sampled_from(["2.5", "3.1", 3.1])),
         "consensus": "bft" if bft else "raft",
         "organizations": [draw(organizations(name)) for name in names],
-        "ordering_organizations": [{"operator": name, "nodes": count} for name, count in zip(operators, nodes, strict=True)],
+        "ordering_organizations": [
+            {"operator": name, "nodes": count} for name, count in zip(operators, nodes, strict=True)
+        ],
         "channels": [
             draw(channels(name, names, orderers, bft)) for name in ("one", "n0", "yes")[: draw(st.integers(1, 3))]
         ],
