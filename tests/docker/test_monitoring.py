@@ -89,6 +89,7 @@ def prometheus(engine: Engine, network: Sovchain) -> Prometheus:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.long
 def test_every_node_is_asked_under_its_own_name(prometheus: Prometheus, network: Sovchain) -> None:
     topology = Network.status(network.directory).topology
     assert topology is not None
@@ -99,6 +100,7 @@ def test_every_node_is_asked_under_its_own_name(prometheus: Prometheus, network:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.long
 def test_every_question_of_dashboard_and_rules_is_about_metrics_that_nodes_serve(prometheus: Prometheus) -> None:
     served = prometheus.names()
     for question in [*dashboard_questions(), *rule_questions()]:
@@ -111,10 +113,12 @@ def test_every_question_of_dashboard_and_rules_is_about_metrics_that_nodes_serve
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.long
 def test_the_rules_are_loaded_and_quiet_on_a_healthy_network(prometheus: Prometheus) -> None:
     assert [question for question in rule_questions() if prometheus.ask(question)] == []
 
 
+@pytest.mark.long
 def test_prometheus_is_as_confined_as_the_rest(prometheus: Prometheus, network: Sovchain) -> None:
     (found,) = json.loads(docker("inspect", containers_of(network.directory)["prometheus"]))
     assert found["HostConfig"]["ReadonlyRootfs"]

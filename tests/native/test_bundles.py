@@ -157,6 +157,7 @@ def endorsers(directory: Path, channel: str) -> set[str]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_five_operators_with_nobody_else_s_keys_run_the_first_transactions(
     operators: dict[str, Operator], tmp_path: Path

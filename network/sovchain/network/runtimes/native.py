@@ -15,7 +15,9 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from sovchain.network.authorities import AuthorityServers
@@ -33,6 +35,7 @@ from sovchain.network.runtimes.chaincodes import (
     serve_environment,
     served_by,
 )
+from sovchain.network.runtimes.databases import remove_unfinished_databases
 from sovchain.network.runtimes.joining import Joining
 from sovchain.network.runtimes.processes import Supervised, cause, end_orphans
 from sovchain.network.runtimes.programs import Programs, find_programs
@@ -51,6 +54,21 @@ _BUILDER: Final = {
     "release": '#!/bin/sh\nset -e\nmkdir -p "$2/chaincode/server"\ncp "$1/connection.json" "$2/chaincode/server/"\n'
     'if [ -d "$1/META-INF/statedb" ]; then cp -R "$1/META-INF/statedb" "$2/"; fi\n',
 }
+
+
+@dataclass(kw_only=True)
+class _FabricNode(Supervised):
+    """A `peer` or an `orderer`, which a kill in its first moments does not keep from starting again.
+
+    Attributes:
+        data: where it keeps its databases.
+    """
+
+    data: Path
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        remove_unfinished_databases(self.data)
+        return await super()._spawn()
 
 
 class NativeRuntime:
@@ -250,8 +268,9 @@ class NativeRuntime:
         clean(folder)
         name = {"peer": "core.yaml", "orderer": "orderer.yaml"}[program]
         write_file(folder / name, as_yaml(settings), durable=False)
-        process = Supervised(
+        process = _FabricNode(
             name=host,
+            data=folder / "data",
             command=[self._programs[program], *arguments],
             environment={
                 **{name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ},
