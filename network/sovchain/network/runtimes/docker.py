@@ -44,6 +44,7 @@ from sovchain.network.ports import node_ports, service_names
 from sovchain.network.runtimes import Endpoint, Packages, Site
 from sovchain.network.runtimes.chaincodes import READY_TIMEOUT_S, chaincodes_of, served_by
 from sovchain.network.runtimes.compose import ComposeFile, project_name
+from sovchain.network.runtimes.databases import remove_unfinished_databases
 from sovchain.network.runtimes.docker_code import further_code
 from sovchain.network.runtimes.docker_engine import Engine
 from sovchain.network.runtimes.docker_images import Images
@@ -220,6 +221,7 @@ class DockerRuntime:
                 own = material.organization(node.organization)
                 own.node(node.host)  # names a file that is missing, before the node fails on it in words of its own
                 containers.add_node(own, node)
+                remove_unfinished_databases(site.directory / "nodes" / node.host / "data")
                 logs[node_service(node.host)] = node.host
                 hosts.append(node.host)
         for organization in site.organizations:
