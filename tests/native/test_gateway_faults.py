@@ -202,7 +202,7 @@ async def test_the_only_gateway_fails_in_every_way_and_comes_back(version: str, 
                 back_s = time.monotonic() - started
                 print(f"{name}: {during} calls ended during it, 20 more committed {back_s:.1f} s after it")
                 assert on.told.counts["committed"] > before
-        assert on.proxy.bytes_down > 1_000_000, "the traffic went past the proxy"
+        assert on.proxy.bytes_down > 200_000, "the traffic went past the proxy"
     check(on, f"{version}, one gateway")
     assert on.told.counts["committed"] >= 160
     assert on.told.counts["still unknown"] == 0
