@@ -39,11 +39,18 @@ ROLES: Final[Mapping[str, str]] = MappingProxyType(
         "operator": "runs transport or warehouses",
         "carrier": "carries goods for others",
         "supervisor": "supervises on behalf of the state",
+        "judge": "issues warrants and orders",
         "auditor": "checks decisions and evidence",
         "caseworker": "decides on applications of persons",
     }
 )
 """Roles that a certificate may claim and the registry may allow."""
+
+RESERVED_ROLES: Final = frozenset({"supervisor", "judge"})
+"""Roles that only the organisations of the seats of legislator and regulator may have: they make orders."""
+
+PERSONAL_KINDS: Final = ("none", "personal", "sensitive")
+"""What data say about persons (PIPL, articles 4 and 28)."""
 
 ACTIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -62,10 +69,12 @@ LEGAL_BASES: Final[Mapping[str, str]] = MappingProxyType(
         "contract": "needed for a contract with the data subject",
         "statutory-duty": "a law obliges the requester",
         "public-task": "a task in the public interest",
-        "vital-interest": "protects somebody's life",
+        "vital-interest": "protects somebody's life, in an emergency that was declared on record",
+        "warrant": "a judge allowed it",
     }
 )
-"""The basis that a requester states. It is a claim on record, which a law may demand, never a proven fact."""
+"""The basis that a requester states. Consent, vital interest and warrant are checked against what is on record; the others
+are claims, which a law may demand, never proven facts."""
 
 LEVELS: Final = ("nation", "province", "city")
 """Levels of law, highest first. A jurisdiction code has one component for each level down to its own."""
