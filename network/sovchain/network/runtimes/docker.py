@@ -133,6 +133,7 @@ class DockerRuntime:
         self._images = Images.choose(site.topology.fabric_version)
         self._engine = await Engine.find()
         await self._check_images(site)
+        self._site, self._file = site, self._compose()
         await end_orphans(site.directory)
         if await self._engine.remove(project_name(site.directory)):
             _log.warning("removed containers that outlived their network", project=project_name(site.directory))
@@ -147,8 +148,6 @@ class DockerRuntime:
 
     async def prepare(self, site: Site) -> Packages:
         """See `Runtime.prepare`. The containers start together with the nodes."""
-        self._site = site
-        self._file = self._compose()
         return self._packages(site)
 
     @staticmethod
