@@ -254,6 +254,11 @@ class PendingCommit(Commit, Generic[R_co]):
             )
         return Submitted(self._result, self._id, status.block_number, status.code)
 
+    def stop_listening(self) -> None:
+        """Have the status asked for in place of being listened for: its block may have gone by."""
+        self.discard()
+        self._notice = None
+
     def discard(self) -> None:
         """Stop listening for the commit: the transaction was not sent after all, or nobody waits for it."""
         if self._notice is not None:

@@ -42,6 +42,7 @@ class Transaction(Generic[R_co]):
         self._result = result
         self._signature = signature
         self._end = end
+        self._was_sent = False
 
     def __repr__(self) -> str:
         return f"Transaction({self._id!r})"
@@ -105,7 +106,9 @@ class Transaction(Generic[R_co]):
         request = gateway_pb2.SubmitRequest(
             transaction_id=self._id, channel_id=session.channel_id, prepared_transaction=self._envelope()
         ).SerializeToString()
-        feed = session.state.feed if session.identity.can_sign else None
+        # One that was sent before may be in a block that has gone by.
+        feed = session.state.feed if session.identity.can_sign and not self._was_sent else None
+        self._was_sent = True
         notice = None if feed is None else feed.expect(self._id)
         pending = PendingCommit(session, self._id, self._result, self._end, notice)
         try:
@@ -140,6 +143,7 @@ class Transaction(Generic[R_co]):
                 if failure is None or failed.failure.status != "DEADLINE_EXCEEDED":
                     failure = failed.failure
                 if _has_it_already(failure):
+                    pending.stop_listening()
                     return
                 # The same bytes have the same transaction id: a second copy in a block is void, so sending again is safe.
                 if failed.failure.status == "UNAVAILABLE" and time.monotonic() + RESEND_PAUSE_S < stop:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -10,7 +10,7 @@ from sovchain.ledger.node import AddressInUseError, EmbeddedLedger, NodeSpec
 from sovchain.network.errors import PortInUse, RuntimeUnavailable
 from sovchain.network.genesis import loopback_endpoints
 from sovchain.network.material import Material, OrganizationMaterial
-from sovchain.network.ports import ADDRESS
+from sovchain.network.ports import ADDRESS, taking_connections
 from sovchain.network.runtimes import Endpoint, Packages, Site
 from sovchain.network.runtimes.chaincodes import ChaincodeInstances, shared_services
 from sovchain.network.runtimes.processes import end_orphans
@@ -101,6 +101,10 @@ class EmbeddedRuntime:
                 await self._ledger.remove(msp_ids[node.organization], node.host)
         await self._chaincodes.keep(site.topology)
         self._site = site
+
+    async def serving(self, site: Site, services: Collection[str]) -> frozenset[str]:
+        """See `Runtime.serving`."""
+        return await taking_connections(site.ports, services)
 
     async def stop(self) -> None:
         """See `Runtime.stop`."""
