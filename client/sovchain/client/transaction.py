@@ -10,7 +10,7 @@ from fabric_protos.common import common_pb2
 from fabric_protos.gateway import gateway_pb2
 
 from sovchain.client._endpoint import CallFailed
-from sovchain.client.commit import RESEND_PAUSE_S, Commit, CommitStatus, PendingCommit, Submitted, code_name
+from sovchain.client.commit import RESEND_PAUSE_S, Commit, CommitStatus, PendingCommit, Submitted, code_name, leave
 from sovchain.client.errors import GatewayClosed, OutcomeUnknown, RpcFailure, SubmitError
 from sovchain.client.session import Session, seconds_left
 from sovchain.protocol.crypto import sha256
@@ -99,6 +99,7 @@ class Transaction(Generic[R_co]):
             SubmitError: it was refused and will not commit.
             OutcomeUnknown: no answer came in time.
             SignatureMissing, SignatureRefused: it could not be signed, and was not sent.
+            CancelledError: `unfinished` says what was under way.
         """
         session = self._session
         await self.sign()
@@ -114,6 +115,10 @@ class Transaction(Generic[R_co]):
             await self._send(request, pending)
         except OutcomeUnknown:
             raise  # It may commit yet, and its `commit` is asked for that.
+        except asyncio.CancelledError as cancelled:
+            leave(cancelled, Commit(session, self._id))
+            pending.discard()
+            raise
         except BaseException:
             pending.discard()
             raise

@@ -14,6 +14,7 @@ from sovchain.cli.demo import demo
 from sovchain.cli.explain_commands import explain
 from sovchain.cli.identity_commands import export, identity
 from sovchain.cli.law_commands import law, registry
+from sovchain.cli.ledger_commands import ledger
 from sovchain.cli.logs_command import logs
 from sovchain.cli.network_commands import down, network, up
 from sovchain.cli.raw_commands import evaluate, submit
@@ -52,6 +53,7 @@ network.command(name="remove-org")(remove_org)
 network.command()(upgrade)
 network.add_typer(update, name="update")
 app.add_typer(network, name="network")
+app.add_typer(ledger, name="ledger")
 app.add_typer(identity, name="identity")
 app.add_typer(law, name="law")
 app.add_typer(registry, name="registry")

@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,9 @@ from sovchain.cli.app import Json, command
 from sovchain.cli.output import Output
 from sovchain.cli.problems import EXIT_FINDINGS, EXIT_OK, CommandError
 from sovchain.cli.stage import Stage, admit, audit, enact
+
+if TYPE_CHECKING:
+    from sovchain.sovereign import Committed, Filed
 
 SDK = """\
 import asyncio
@@ -28,7 +31,7 @@ async def main() -> None:
         async with network.connect("Finance", "User1") as gateway:
             finance = Sovereign(gateway.network("finance"))
             dataset = (await finance.catalogue())[0]
-            answer = await finance.request(dataset.id, "credit-assessment")
+            answer = await finance.request(dataset.id, "statistics")
             print(answer.decision, [reason.text() for reason in answer.reasons])
 
 asyncio.run(main())
@@ -61,7 +64,10 @@ async def _share_with_finance(stage: Stage, file: Path) -> str:
 
 async def _permit(stage: Stage, dataset: str, file: Path) -> None:
     async with stage.office("Finance", "finance") as finance, stage.office("Government", "finance") as government:
-        answer = await finance.request(dataset, "credit-assessment", legal_basis="contract")
+        filed = await finance.file_request(dataset, "credit-assessment", legal_basis="contract")
+        cosigned = await _cosign(stage, filed)
+        await finance.reached(cosigned)
+        answer = await finance.decide(filed)
         stage.answered("Finance asks for credit assessment", "finance", answer, "permit")
         await government.reached(answer.decided)
         released = await government.release(answer.request)
@@ -80,6 +86,23 @@ async def _permit(stage: Stage, dataset: str, file: Path) -> None:
             acknowledged.committed,
             f"{len(received)} bytes, hash checked, SHA-256 {digest}…",
         )
+
+
+async def _cosign(stage: Stage, filed: Filed) -> Committed:
+    """The regulator's signature, which important data need: a person's, other than the requester's."""
+    from sovchain.sovereign import Authority
+
+    persons = {"Finance": "1", "Supervisor": "2"}
+    for organization, digit in persons.items():
+        async with stage.seen(organization, "finance") as member:
+            identity = (await Authority(member).whoami()).identity
+        async with stage.seen(organization, "finance", "Admin") as office:
+            bound = await Authority(office).bind_person(identity, digit * 64)  # a pseudonym of the identity number
+    async with stage.seen("Supervisor", "finance") as member, stage.office("Supervisor", "finance") as supervisor:
+        await supervisor.reached(max((filed.committed, bound.committed), key=lambda one: one.block_number))
+        cosigned = (await Authority(member).cosign(filed.request)).committed
+    stage.done("Supervisor co-signs", "finance", cosigned, "a second person, for data of class important")
+    return cosigned
 
 
 async def _refusals(stage: Stage, dataset: str) -> None:
