@@ -19,6 +19,9 @@ SimulateTwice = Literal["always", "endorse", "never"]
 """When a proposal is simulated a second time to catch non-determinism: for every call, when an endorsement is asked for
 (a Gateway evaluation then runs once), or never."""
 
+StateDatabase = Literal["leveldb", "couchdb"]
+"""As which state database the ledger behaves: without rich queries, or with them and with CouchDB's rules for keys."""
+
 
 def utc_now() -> datetime:
     """Return the time of the system's clock."""
@@ -38,6 +41,7 @@ class Registry:
         peers: peers by MSP id.
         definitions: committed chaincode definitions and approvals.
         simulate_twice: see `SimulateTwice`.
+        state_database: see `StateDatabase`.
         clock: the time that certificates expire by and that requests are compared with.
         join: joins the channel of a genesis block.
     """
@@ -46,6 +50,7 @@ class Registry:
     peers: dict[str, Peer] = field(default_factory=dict)
     definitions: Definitions = field(default_factory=Definitions)
     simulate_twice: SimulateTwice = "always"
+    state_database: StateDatabase = "leveldb"
     clock: Callable[[], datetime] = utc_now
     join: Callable[[bytes], Awaitable[None]] = _no_join
     _access: dict[str, ChannelAccess] = field(default_factory=dict, repr=False)
