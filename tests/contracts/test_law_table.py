@@ -17,7 +17,7 @@ OPEN = {"T-25", "T-26"}
 """What the page itself calls open."""
 
 
-def tests_of(file: str) -> set[str]:
+def functions_of(file: str) -> set[str]:
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
     functions = (node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
     return {function.name for function in functions if function.name.startswith("test_")}
@@ -36,17 +36,17 @@ def test_every_id_has_a_row_with_a_test_or_says_that_it_is_open() -> None:
 
 
 def test_every_test_that_is_named_exists() -> None:
-    here = set().union(*(tests_of(file) for file in FILES.values()))
+    here = set().union(*(functions_of(file) for file in FILES.values()))
     for row in rows().values():
         for named in re.findall(r"`(tests?[^`]+)`", row):
             file, _, name = named.rpartition("::")
-            assert name in (tests_of(file) if file else here), named
+            assert name in (functions_of(file) if file else here), named
 
 
 def test_every_test_named_after_an_id_stands_in_its_row() -> None:
     found = rows()
     for file in FILES.values():
-        for name in tests_of(file):
+        for name in functions_of(file):
             numbered = re.match(r"test_([dt])(\d\d)_", name)
             if numbered:
                 assert name in found[f"{numbered[1].upper()}-{int(numbered[2])}"], name
