@@ -332,7 +332,7 @@ def _mod(argument: list[int], value: Any, _raw: bool) -> bool:
 def _type_of(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return "null" if value is None else "boolean"
-    kinds = {str: "string", list: "array", dict: "object"}
+    kinds: dict[type, str] = {str: "string", list: "array", dict: "object"}
     return kinds.get(type(value), "number")
 
 
