@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final, NoReturn
 
-from sovchain.ledger.couchdb.errors import FindRefused
+from sovchain.ledger.couchdb.errors import FindRefused, float_text
 from sovchain.protocol.rwset import Version
 
 ID: Final = "_id"
@@ -162,18 +162,9 @@ def _marshal(value: Any) -> str:
     if isinstance(value, str):
         return _quoted(value)
     if isinstance(value, float):
-        return _float(value)
+        return float_text(value)
     return json.dumps(value)
 
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).translate(_ESCAPES)
-
-
-def _float(number: float) -> str:
-    """As CouchDB writes a float: the shortest digits that read back to it."""
-    mantissa, sign, exponent = repr(number).partition("e")
-    if not sign:
-        return mantissa
-    whole = mantissa if "." in mantissa else f"{mantissa}.0"
-    return f"{whole}e{int(exponent)}"
