@@ -169,6 +169,9 @@ class MemoryStub(Stub):
         value = self._ledger.private.get((collection, key))
         return hashlib.sha256(value).digest() if value is not None else None
 
+    async def set_validation_parameter(self, key: str, policy: bytes) -> None:
+        assert policy
+
     def set_event(self, name: str, payload: bytes) -> None:
         assert not self.read_only
         self.event = (name, payload)

@@ -266,6 +266,8 @@ def _endorsers(row: To, record: BaseModel) -> Sequence[str]:
     found = []
     for endorser in row.endorsers:
         name = getattr(record, endorser.field, None) if isinstance(endorser, Holder) else endorser
+        if isinstance(endorser, Holder) and endorser.within and isinstance(name, str):
+            name = name.partition("/")[0]
         if not isinstance(name, str) or not name:
             raise DefinitionError(f"an endorser is an MSP id or the holder of a field that has one, not {endorser}")
         found.append(name)

@@ -117,6 +117,22 @@ def required_policies(update: configtx_pb2.ConfigUpdate, bundle: ChannelBundle) 
     return {key: config[key].policy_path for key in sorted(delta) if key in config}
 
 
+def update_of(envelope: common_pb2.Envelope) -> configtx_pb2.ConfigUpdateEnvelope:
+    """Return the update that a CONFIG_UPDATE envelope holds, with its signatures. Raises ConfigUpdateError."""
+    return _update_of(envelope)
+
+
+def resulting_group(update: configtx_pb2.ConfigUpdate, bundle: ChannelBundle) -> configtx_pb2.ConfigGroup:
+    """Return the root group that an update makes of the current configuration, whoever may have signed it.
+
+    Raises ConfigUpdateError if it does not fit the current configuration.
+    """
+    config = _elements(bundle.config.channel_group)
+    reads = _read_set(update)
+    _check_reads(reads, config)
+    return _channel_group({**config, **_delta(reads, _write_set(update))})
+
+
 def propose_config_update(envelope: common_pb2.Envelope, bundle: ChannelBundle) -> configtx_pb2.ConfigEnvelope:
     """Return what an ordering node makes of a CONFIG_UPDATE envelope: the payload of a CONFIG transaction.
 

@@ -1,10 +1,11 @@
 """Typed wrappers for people who think in data sets, requests, decisions and receipts.
 
-General layout: `sovereign` is the object that a program works with; `passage` carries records to another
-channel; `relief` is poverty relief; `datafile` reads the CSV files that are shared; `calls` makes the calls and translates
+General layout: `sovereign` is the object that a program works with; `authority` is for orders, co-signatures and
+persons' data; `passage` carries records to another channel; `relief` is poverty relief; `datafile` reads the CSV files that are shared; `calls` makes the calls and translates
 refusals; `results` are the records returned besides the contracts' own; `errors` says what went wrong, why, and what to do.
 """
 
+from sovchain.sovereign.authority import Authority, PersonalDataDesk, pseudonym
 from sovchain.sovereign.datafile import DataFile, read_data_file, read_text_file
 from sovchain.sovereign.errors import (
     ContractRefusal,
@@ -26,6 +27,7 @@ from sovchain.sovereign.errors import (
 from sovchain.sovereign.passage import Passage, anchor_statement, collect_view
 from sovchain.sovereign.relief import PayoutDesk, ReliefOffice
 from sovchain.sovereign.results import (
+    About,
     Acknowledged,
     Answer,
     Committed,
@@ -40,8 +42,10 @@ from sovchain.sovereign.results import (
 from sovchain.sovereign.sovereign import Sovereign, check_law
 
 __all__ = [
+    "About",
     "Acknowledged",
     "Answer",
+    "Authority",
     "Committed",
     "ContractRefusal",
     "DataFile",
@@ -59,6 +63,7 @@ __all__ = [
     "NothingToOpen",
     "Passage",
     "PayoutDesk",
+    "PersonalDataDesk",
     "Proposed",
     "ProposedLaw",
     "Recorded",
@@ -73,6 +78,7 @@ __all__ = [
     "anchor_statement",
     "check_law",
     "collect_view",
+    "pseudonym",
     "read_data_file",
     "read_text_file",
 ]

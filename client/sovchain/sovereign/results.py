@@ -9,6 +9,7 @@ from sovchain.contracts.core.records import (
     BallotView,
     DataSet,
     LawDraft,
+    PersonalKind,
     Receipt,
     Record,
 )
@@ -21,6 +22,16 @@ class Committed(Record):
 
     transaction_id: str
     block_number: int
+
+
+class About(Record):
+    """Whom data are about and where they come from, as `Publication` states it."""
+
+    personal: PersonalKind = "none"
+    subject: str | None = None
+    origin: str | None = None
+    sources: tuple[str, ...] = ()
+    joint_owners: tuple[str, ...] = ()
 
 
 class Proposed(Record):

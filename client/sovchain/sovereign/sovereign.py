@@ -37,6 +37,7 @@ from sovchain.sovereign.calls import Calls, all_pages, committed
 from sovchain.sovereign.datafile import DataFile, read_data_file, read_text_file
 from sovchain.sovereign.errors import IntegrityError, InvalidInput, LawTextError, UnknownWord
 from sovchain.sovereign.results import (
+    About,
     Acknowledged,
     Answer,
     Committed,
@@ -165,12 +166,14 @@ class Sovereign:
         data_class: str = "general",
         jurisdiction: str | None = None,
         residency: Collection[str] | None = None,
+        about: About | None = None,
     ) -> Shared:
         """Deposit a CSV file in this organisation's private collection and publish its catalogue entry.
 
         `source` is a path, or the bytes themselves; UTF-8 (with or without byte order mark) and GB18030 are accepted and
         kept as they are. `name` defaults to the file's name; `jurisdiction` to the organisation's in the registry;
-        `residency` to that jurisdiction alone, and an empty one is nowhere. The salt comes from the system's secure
+        `residency` to that jurisdiction alone, and an empty one is nowhere; `about` says whom the data are about and where they
+        came from, if about anybody or from elsewhere. The salt comes from the system's secure
         randomness. Raises DataFileError, UnknownWord.
         """
         check_word("data class", data_class, DATA_CLASSES)
@@ -179,7 +182,9 @@ class Sovereign:
         table = await asyncio.to_thread(read_data_file, source)
         home = (await self.organisation(self._msp_id)).organisation.jurisdiction
         place = home if jurisdiction is None else jurisdiction
-        entry = _publication(table, name, data_class, place, (place,) if residency is None else residency, purposes)
+        entry = _publication(
+            table, name, data_class, place, (place,) if residency is None else residency, purposes, about or About()
+        )
         payload = secrets.token_bytes(SALT_BYTES) + table.data
         deposited = await self._calls.at(self._msp_id).submit(Sharing.deposit, payload)
         commitment = hashlib.sha256(payload).hexdigest()
@@ -207,13 +212,25 @@ class Sovereign:
         action: str = "read",
         legal_basis: str = "unstated",
         destination: str | None = None,
+        fields: Sequence[str] | None = None,
+        processors: Sequence[str] = (),
+        reference: str | None = None,
     ) -> Answer:
         """File a request and have it decided: two committed transactions. A denial is an answer, not an error.
 
-        Raises UnknownWord before anything is sent for a word outside the code lists.
+        Arguments as for `file_request`. A request that waits for a co-signature stays on file and is refused with E_PENDING:
+        file it with `file_request`, and `decide` it once it is co-signed. Raises UnknownWord before anything is sent for a word
+        outside the code lists.
         """
         filed = await self.file_request(
-            dataset, purpose, action=action, legal_basis=legal_basis, destination=destination
+            dataset,
+            purpose,
+            action=action,
+            legal_basis=legal_basis,
+            destination=destination,
+            fields=fields,
+            processors=processors,
+            reference=reference,
         )
         return await self.decide(filed)
 
@@ -225,15 +242,35 @@ class Sovereign:
         action: str = "read",
         legal_basis: str = "unstated",
         destination: str | None = None,
+        fields: Sequence[str] | None = None,
+        processors: Sequence[str] = (),
+        reference: str | None = None,
     ) -> Filed:
-        """Put a request on file without having it decided. Raises UnknownWord."""
+        """Put a request on file without having it decided. Raises UnknownWord.
+
+        `fields` are the columns that are asked for, None all; `processors` the jurisdictions where others process the data;
+        `reference` the warrant or emergency that the legal basis rests on.
+        """
         check_word("purpose", purpose, PURPOSES)
         check_word("action", action, ACTIONS)
         check_word("legal basis", legal_basis, LEGAL_BASES)
         if destination is not None:
             check_jurisdiction("destination", destination)
+        for place in processors:
+            check_jurisdiction("processor", place)
         salt = secrets.token_hex(SALT_BYTES)
-        done = await self._calls.submit(Sharing.file_request, dataset, purpose, salt, action, legal_basis, destination)
+        done = await self._calls.submit(
+            Sharing.file_request,
+            dataset,
+            purpose,
+            salt,
+            action,
+            legal_basis,
+            destination,
+            None if fields is None else tuple(fields),
+            tuple(processors) or None,
+            reference,
+        )
         return Filed(request=done.result, committed=committed(done))
 
     async def decide(self, filed: Filed) -> Answer:
@@ -358,6 +395,7 @@ def _publication(
     jurisdiction: str,
     residency: Collection[str],
     purposes: Collection[str],
+    about: About,
 ) -> Publication:
     for kind, code in [("jurisdiction", jurisdiction), *(("residency", place) for place in residency)]:
         check_jurisdiction(kind, code)
@@ -373,6 +411,7 @@ def _publication(
                 "rows": table.rows,
                 "size_bytes": len(table.data),
                 "media_type": table.media_type,
+                **about.model_dump(),
             }
         )
     except ValidationError as error:

@@ -10,9 +10,10 @@ from sovchain.audit.replay import NamespaceView, ReplayedState
 from sovchain.audit.report import ChannelReport
 from sovchain.audit.verify import Progress, verify_channel
 from sovchain.contracts.core import request_of_receipt_key, store
-from sovchain.contracts.core.engine import DecisionInput, LawVersion, decide
+from sovchain.contracts.core.engine import decide
+from sovchain.contracts.core.facts import DecisionInput, LawVersion
+from sovchain.contracts.core.gathering import gather
 from sovchain.contracts.core.lawtext import LawText
-from sovchain.contracts.core.receipts import gather
 from sovchain.contracts.core.records import Receipt, Request
 from sovchain.protocol.transactions import ParsedTransaction
 

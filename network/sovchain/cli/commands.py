@@ -22,6 +22,7 @@ from sovchain.cli.sharing_commands import open_, receipts, release, request, sha
 from sovchain.cli.snapshot_commands import join, snapshot
 from sovchain.cli.status_command import status
 from sovchain.cli.topology_commands import topology
+from sovchain.cli.update_commands import update
 
 EPILOG = (
     "Exit codes: 0 done, 1 refused, 2 input cannot be used, 3 network not up or not reachable, 4 denied by the law, "
@@ -50,6 +51,7 @@ network.command()(join)
 network.command(name="add-org")(add_org)
 network.command(name="remove-org")(remove_org)
 network.command()(upgrade)
+network.add_typer(update, name="update")
 app.add_typer(network, name="network")
 app.add_typer(ledger, name="ledger")
 app.add_typer(identity, name="identity")

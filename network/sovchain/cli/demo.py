@@ -9,14 +9,18 @@ import tempfile
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sovchain.cli.app import Json, command
 from sovchain.cli.output import Output
 from sovchain.cli.problems import EXIT_FINDINGS, EXIT_OK, CommandError
+from sovchain.cli.scenarios import demonstration, scenario_names
 from sovchain.cli.stage import Stage, admit, audit, enact
+
+if TYPE_CHECKING:
+    from sovchain.sovereign import Committed, Filed
 
 SDK = """\
 import asyncio
@@ -28,7 +32,7 @@ async def main() -> None:
         async with network.connect("Finance", "User1") as gateway:
             finance = Sovereign(gateway.network("finance"))
             dataset = (await finance.catalogue())[0]
-            answer = await finance.request(dataset.id, "credit-assessment")
+            answer = await finance.request(dataset.id, "statistics")
             print(answer.decision, [reason.text() for reason in answer.reasons])
 
 asyncio.run(main())
@@ -61,7 +65,10 @@ async def _share_with_finance(stage: Stage, file: Path) -> str:
 
 async def _permit(stage: Stage, dataset: str, file: Path) -> None:
     async with stage.office("Finance", "finance") as finance, stage.office("Government", "finance") as government:
-        answer = await finance.request(dataset, "credit-assessment", legal_basis="contract")
+        filed = await finance.file_request(dataset, "credit-assessment", legal_basis="contract")
+        cosigned = await _cosign(stage, filed)
+        await finance.reached(cosigned)
+        answer = await finance.decide(filed)
         stage.answered("Finance asks for credit assessment", "finance", answer, "permit")
         await government.reached(answer.decided)
         released = await government.release(answer.request)
@@ -80,6 +87,23 @@ async def _permit(stage: Stage, dataset: str, file: Path) -> None:
             acknowledged.committed,
             f"{len(received)} bytes, hash checked, SHA-256 {digest}…",
         )
+
+
+async def _cosign(stage: Stage, filed: Filed) -> Committed:
+    """The regulator's signature, which important data need: a person's, other than the requester's."""
+    from sovchain.sovereign import Authority
+
+    persons = {"Finance": "1", "Supervisor": "2"}
+    for organization, digit in persons.items():
+        async with stage.seen(organization, "finance") as member:
+            identity = (await Authority(member).whoami()).identity
+        async with stage.seen(organization, "finance", "Admin") as office:
+            bound = await Authority(office).bind_person(identity, digit * 64)  # a pseudonym of the identity number
+    async with stage.seen("Supervisor", "finance") as member, stage.office("Supervisor", "finance") as supervisor:
+        await supervisor.reached(max((filed.committed, bound.committed), key=lambda one: one.block_number))
+        cosigned = (await Authority(member).cosign(filed.request)).committed
+    stage.done("Supervisor co-signs", "finance", cosigned, "a second person, for data of class important")
+    return cosigned
 
 
 async def _refusals(stage: Stage, dataset: str) -> None:
@@ -133,16 +157,14 @@ class FabricVersion(StrEnum):
     V3_1 = "3.1"
 
 
-class Scenario(StrEnum):
-    """What can be shown."""
-
-    DATA_SHARING = "data-sharing"
-    POVERTY_RELIEF = "poverty-relief"
+MAIN_JOB = "data-sharing"
+"""The scenario that is shown when none is named."""
+_SCENARIOS = ", ".join((MAIN_JOB, *scenario_names()))
 
 
 @command
 async def demo(
-    scenario: Annotated[Scenario, typer.Option(help="What is shown.")] = Scenario.DATA_SHARING,
+    scenario: Annotated[str, typer.Option(help=f"What is shown: {_SCENARIOS}.")] = MAIN_JOB,
     file: Annotated[Path | None, typer.Option(help="A CSV file of yours to share; without it a sample.")] = None,
     directory: Annotated[
         Path | None, typer.Option("--dir", help="Keep the network there; without it nothing stays.")
@@ -152,14 +174,16 @@ async def demo(
     json_output: Json = False,
 ) -> int:
     """Share a file under law on a network of its own: permit, refusals, audit; or another scenario."""
-    from sovchain.cli.reliefdemo import poverty_relief, relief_topology
     from sovchain.network import Network, default_topology
     from sovchain.sovereign import read_data_file
 
     out = Output(as_json=json_output)
     topology = default_topology().model_copy(update={"fabric_version": fabric_version.value})
-    if scenario == Scenario.POVERTY_RELIEF:
-        topology = relief_topology(topology)
+    if scenario not in (MAIN_JOB, *scenario_names()):
+        raise CommandError(f"there is no scenario {scenario}", f"there are {_SCENARIOS}", "choose one of these", 2)
+    shown = None if scenario == MAIN_JOB else demonstration(scenario)
+    if shown is not None:
+        topology = shown.topology(topology)
     examples = _examples()
     chosen = file or examples / "data" / "sme-tax-credit.csv"
     read_data_file(chosen)  # a file that cannot be shared is refused before a network is started
@@ -170,9 +194,7 @@ async def demo(
             network = await context.__aenter__()
         try:
             stage = Stage(network, out, examples)
-            result, good = await (
-                poverty_relief(stage) if scenario == Scenario.POVERTY_RELIEF else _play(stage, chosen)
-            )
+            result, good = await (_play(stage, chosen) if shown is None else shown.play(stage))
         finally:
             await context.__aexit__(None, None, None)
     finally:

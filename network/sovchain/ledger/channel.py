@@ -22,6 +22,7 @@ from fabric_protos.peer import collection_pb2
 
 from sovchain.ledger.collections import LIFECYCLE_NAMESPACE, Collection, collections_of
 from sovchain.ledger.committer import Committer, Prepared, check_chain_end, prepare_genesis
+from sovchain.ledger.couchdb import CouchState
 from sovchain.ledger.cutting import Cutting
 from sovchain.ledger.database import make_directory
 from sovchain.ledger.errors import (
@@ -353,9 +354,11 @@ class Channel:
         self._check_running()
         return Snapshot(self._view)
 
-    def simulator(self, snapshot: Snapshot, msp_id: str, transaction_id: str = "") -> TxSimulator:
+    def simulator(
+        self, snapshot: Snapshot, msp_id: str, transaction_id: str = "", couchdb: CouchState | None = None
+    ) -> TxSimulator:
         """A simulator on `snapshot` as the peer of `msp_id` sees it; the transaction id appears in error texts."""
-        return TxSimulator(snapshot, msp_id, self._bundle.application_msp_ids, transaction_id)
+        return TxSimulator(snapshot, msp_id, self._bundle.application_msp_ids, transaction_id, couchdb)
 
     def store_private(self, transaction_id: str, endorsing_msp_id: str, private: rwset_pb2.TxPvtReadWriteSet) -> None:
         """Give each collection's private writes to the transient stores of its members, durably.

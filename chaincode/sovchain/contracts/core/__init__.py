@@ -1,29 +1,39 @@
 """The sovereign core that every channel's chaincode holds.
 
-General layout: `codes` are the code lists; `records` what is stored and exchanged; `store` the keys; `cedar` and
-`lawtext` read and check laws; `engine` decides, purely; `ballots`, `registry`, `law`, `sharing`, `receipts` and `crossing`
-are the contracts; `anchors` and `portable` belong to crossing; `assembly` puts them together for one channel's seats.
+General layout: `codes` are the code lists; `records` and `order_records` what is stored and exchanged; `store` the keys;
+`cedar` and `lawtext` read and check laws; `facts` are what a decision depends on and `gathering` reads them; `engine` decides,
+purely, with `gates` and `obligations`; `effects` is what follows. `ballots`, `registry`, `law`, `sharing`, `receipts`, `duties`,
+`orders`, `warrants`, `personal` and `crossing` are the contracts, `standing` and `guarding` what they ask and protect; `anchors`
+and `portable` belong to crossing; `assembly` puts them together for one channel's seats.
 """
 
 from sovchain.contracts.core.assembly import core_contracts
 from sovchain.contracts.core.ballots import Seats
 from sovchain.contracts.core.crossing import Crossing
+from sovchain.contracts.core.duties import Duties
 from sovchain.contracts.core.law import Laws
+from sovchain.contracts.core.orders import Orders
+from sovchain.contracts.core.personal import PersonalData
 from sovchain.contracts.core.portable import Portable, Receivable
 from sovchain.contracts.core.receipts import Decider, Receipts, recompute_receipt, request_of_receipt_key
 from sovchain.contracts.core.registry import Registry
 from sovchain.contracts.core.sharing import Sharing
+from sovchain.contracts.core.warrants import Warrants
 
 __all__ = [
     "Crossing",
     "Decider",
+    "Duties",
     "Laws",
+    "Orders",
+    "PersonalData",
     "Portable",
     "Receipts",
     "Receivable",
     "Registry",
     "Seats",
     "Sharing",
+    "Warrants",
     "core_contracts",
     "recompute_receipt",
     "request_of_receipt_key",

@@ -8,11 +8,15 @@ from typing import Final
 from sovchain.chaincode import Contract
 from sovchain.contracts.core.ballots import Seats
 from sovchain.contracts.core.crossing import Crossing
+from sovchain.contracts.core.duties import Duties
 from sovchain.contracts.core.law import Laws
+from sovchain.contracts.core.orders import Orders
+from sovchain.contracts.core.personal import PersonalData
 from sovchain.contracts.core.portable import Portable, Receivable
 from sovchain.contracts.core.receipts import Receipts
 from sovchain.contracts.core.registry import Registry
 from sovchain.contracts.core.sharing import Sharing
+from sovchain.contracts.core.warrants import Warrants
 
 NETWORK: Final = "guiyang"
 """The network's name as views state it: the same channel name on another network is another channel."""
@@ -27,4 +31,14 @@ def core_contracts(
         seats: who passes ballots on this channel.
         outgoing, incoming: the kinds of record that leave for and come from other channels.
     """
-    return [Registry(seats), Laws(seats), Sharing(), Receipts(), Crossing(seats, NETWORK, outgoing, incoming)]
+    return [
+        Registry(seats),
+        Laws(seats),
+        Sharing(seats),
+        Receipts(),
+        Duties(seats),
+        Orders(),
+        Warrants(),
+        PersonalData(),
+        Crossing(seats, NETWORK, outgoing, incoming),
+    ]

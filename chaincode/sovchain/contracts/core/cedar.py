@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 import cedarpy
 
 from sovchain.contracts.core.cedartext import CedarTextError, PolicyText, parse_policies, place_named
-from sovchain.contracts.core.codes import ACTIONS, DATA_CLASSES, LEGAL_BASES, PURPOSES, ROLES
+from sovchain.contracts.core.codes import ACTIONS, DATA_CLASSES, LEGAL_BASES, PERSONAL_KINDS, PURPOSES, ROLES
 
 COMPILED_SETS_MAX: Final = 32
 """Law sets that stay compiled in memory."""
@@ -35,11 +35,12 @@ SCHEMA: Final = "\n".join(
         "entity Organisation in [Jurisdiction];",
         "entity Identity in [Organisation] { organisation: Organisation, role: Role, clearance: Class };",
         "entity DataSet in [Jurisdiction] {",
-        "  owner: Organisation, jurisdiction: Jurisdiction, class: Class, rows: Long,",
-        "  residency: Set<Jurisdiction>, purposes: Set<Purpose>",
+        "  owner: Organisation, jurisdiction: Jurisdiction, class: Class, personal: Personal,",
+        "  rows: Long, residency: Set<Jurisdiction>, purposes: Set<Purpose>",
         "};",
         _enum("Role", tuple(ROLES)),
         _enum("Class", DATA_CLASSES),
+        _enum("Personal", PERSONAL_KINDS),
         _enum("Purpose", tuple(PURPOSES)),
         _enum("LegalBasis", tuple(LEGAL_BASES)),
         f"action {', '.join(ACTIONS)} appliesTo {{",
@@ -55,7 +56,8 @@ SCHEMA: Final = "\n".join(
 
 @dataclass(frozen=True)
 class PolicyRef:
-    """Where a policy comes from and when it applies. `actions` is None for a policy on every action."""
+    """Where a policy comes from and when it applies. `actions` is None for a policy on every action; `obligations` is
+    the text of its annotation."""
 
     law: str
     version: int
@@ -63,6 +65,7 @@ class PolicyRef:
     clause: str
     effect: Literal["permit", "forbid"]
     actions: frozenset[str] | None
+    obligations: str = ""
 
     def governs(self, action: str) -> bool:
         """Whether the policy's scope takes in the action."""
@@ -108,6 +111,15 @@ class CompiledLaws:
     def __init__(self, policies: Sequence[PolicyRef], handle: cedarpy.PolicySet) -> None:
         self.policies = tuple(policies)
         self._handle = handle
+        self._speaking: dict[str, frozenset[str]] = {}
+
+    def speaking(self, action: str) -> frozenset[str]:
+        """The jurisdictions whose law permits an action in some cases."""
+        found = self._speaking.get(action)
+        if found is None:
+            permits = (policy for policy in self.policies if policy.effect == "permit" and policy.governs(action))
+            found = self._speaking[action] = frozenset(policy.jurisdiction for policy in permits)
+        return found
 
     def evaluate(self, request: CedarRequest) -> Evaluation:
         """Evaluate every policy. Nothing in the request makes it raise: what cannot be judged is reported as failed."""
@@ -148,7 +160,15 @@ def _compile(laws: tuple[LawSource, ...]) -> CompiledLaws:
     for law in laws:
         policies = parse_policies(law.text)
         references.extend(
-            PolicyRef(law.law, law.version, law.jurisdiction, policy.clause, policy.effect, policy.actions)
+            PolicyRef(
+                law.law,
+                law.version,
+                law.jurisdiction,
+                policy.clause,
+                policy.effect,
+                policy.actions,
+                policy.annotations.get("obligations", ""),
+            )
             for policy in policies
         )
         texts.append(_as_permits(law.text, policies))

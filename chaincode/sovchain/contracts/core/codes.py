@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -39,11 +40,18 @@ ROLES: Final[Mapping[str, str]] = MappingProxyType(
         "operator": "runs transport or warehouses",
         "carrier": "carries goods for others",
         "supervisor": "supervises on behalf of the state",
+        "judge": "issues warrants and orders",
         "auditor": "checks decisions and evidence",
         "caseworker": "decides on applications of persons",
     }
 )
 """Roles that a certificate may claim and the registry may allow."""
+
+RESERVED_ROLES: Final = frozenset({"supervisor", "judge"})
+"""Roles that only the organisations of the seats of legislator and regulator may have: they make orders."""
+
+PERSONAL_KINDS: Final = ("none", "personal", "sensitive")
+"""What data say about persons (PIPL, articles 4 and 28)."""
 
 ACTIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -62,10 +70,12 @@ LEGAL_BASES: Final[Mapping[str, str]] = MappingProxyType(
         "contract": "needed for a contract with the data subject",
         "statutory-duty": "a law obliges the requester",
         "public-task": "a task in the public interest",
-        "vital-interest": "protects somebody's life",
+        "vital-interest": "protects somebody's life, in an emergency that was declared on record",
+        "warrant": "a judge allowed it",
     }
 )
-"""The basis that a requester states. It is a claim on record, which a law may demand, never a proven fact."""
+"""The basis that a requester states. Consent, vital interest and warrant are checked against what is on record; the others
+are claims, which a law may demand, never proven facts."""
 
 LEVELS: Final = ("nation", "province", "city")
 """Levels of law, highest first. A jurisdiction code has one component for each level down to its own."""
@@ -78,17 +88,323 @@ MSP_ID_PATTERN: Final = r"[A-Za-z][A-Za-z0-9.-]{0,63}"
 TRANSACTION_ID_PATTERN: Final = r"[0-9a-f]{64}"
 WORD_PATTERN: Final = r"[a-z][a-z0-9-]{0,39}"
 
+NATIONS: Final = frozenset(
+    [
+        "AD",
+        "AE",
+        "AF",
+        "AG",
+        "AI",
+        "AL",
+        "AM",
+        "AO",
+        "AQ",
+        "AR",
+        "AS",
+        "AT",
+        "AU",
+        "AW",
+        "AX",
+        "AZ",
+        "BA",
+        "BB",
+        "BD",
+        "BE",
+        "BF",
+        "BG",
+        "BH",
+        "BI",
+        "BJ",
+        "BL",
+        "BM",
+        "BN",
+        "BO",
+        "BQ",
+        "BR",
+        "BS",
+        "BT",
+        "BV",
+        "BW",
+        "BY",
+        "BZ",
+        "CA",
+        "CC",
+        "CD",
+        "CF",
+        "CG",
+        "CH",
+        "CI",
+        "CK",
+        "CL",
+        "CM",
+        "CN",
+        "CO",
+        "CR",
+        "CU",
+        "CV",
+        "CW",
+        "CX",
+        "CY",
+        "CZ",
+        "DE",
+        "DJ",
+        "DK",
+        "DM",
+        "DO",
+        "DZ",
+        "EC",
+        "EE",
+        "EG",
+        "EH",
+        "ER",
+        "ES",
+        "ET",
+        "FI",
+        "FJ",
+        "FK",
+        "FM",
+        "FO",
+        "FR",
+        "GA",
+        "GB",
+        "GD",
+        "GE",
+        "GF",
+        "GG",
+        "GH",
+        "GI",
+        "GL",
+        "GM",
+        "GN",
+        "GP",
+        "GQ",
+        "GR",
+        "GS",
+        "GT",
+        "GU",
+        "GW",
+        "GY",
+        "HK",
+        "HM",
+        "HN",
+        "HR",
+        "HT",
+        "HU",
+        "ID",
+        "IE",
+        "IL",
+        "IM",
+        "IN",
+        "IO",
+        "IQ",
+        "IR",
+        "IS",
+        "IT",
+        "JE",
+        "JM",
+        "JO",
+        "JP",
+        "KE",
+        "KG",
+        "KH",
+        "KI",
+        "KM",
+        "KN",
+        "KP",
+        "KR",
+        "KW",
+        "KY",
+        "KZ",
+        "LA",
+        "LB",
+        "LC",
+        "LI",
+        "LK",
+        "LR",
+        "LS",
+        "LT",
+        "LU",
+        "LV",
+        "LY",
+        "MA",
+        "MC",
+        "MD",
+        "ME",
+        "MF",
+        "MG",
+        "MH",
+        "MK",
+        "ML",
+        "MM",
+        "MN",
+        "MO",
+        "MP",
+        "MQ",
+        "MR",
+        "MS",
+        "MT",
+        "MU",
+        "MV",
+        "MW",
+        "MX",
+        "MY",
+        "MZ",
+        "NA",
+        "NC",
+        "NE",
+        "NF",
+        "NG",
+        "NI",
+        "NL",
+        "NO",
+        "NP",
+        "NR",
+        "NU",
+        "NZ",
+        "OM",
+        "PA",
+        "PE",
+        "PF",
+        "PG",
+        "PH",
+        "PK",
+        "PL",
+        "PM",
+        "PN",
+        "PR",
+        "PS",
+        "PT",
+        "PW",
+        "PY",
+        "QA",
+        "RE",
+        "RO",
+        "RS",
+        "RU",
+        "RW",
+        "SA",
+        "SB",
+        "SC",
+        "SD",
+        "SE",
+        "SG",
+        "SH",
+        "SI",
+        "SJ",
+        "SK",
+        "SL",
+        "SM",
+        "SN",
+        "SO",
+        "SR",
+        "SS",
+        "ST",
+        "SV",
+        "SX",
+        "SY",
+        "SZ",
+        "TC",
+        "TD",
+        "TF",
+        "TG",
+        "TH",
+        "TJ",
+        "TK",
+        "TL",
+        "TM",
+        "TN",
+        "TO",
+        "TR",
+        "TT",
+        "TV",
+        "TW",
+        "TZ",
+        "UA",
+        "UG",
+        "UM",
+        "US",
+        "UY",
+        "UZ",
+        "VA",
+        "VC",
+        "VE",
+        "VG",
+        "VI",
+        "VN",
+        "VU",
+        "WF",
+        "WS",
+        "YE",
+        "YT",
+        "ZA",
+        "ZM",
+        "ZW",
+    ]
+)
+"""The officially assigned codes of ISO 3166-1 alpha-2."""
+
+PROVINCES_OF_CHINA: Final = frozenset(
+    [
+        "AH",
+        "BJ",
+        "CQ",
+        "FJ",
+        "GD",
+        "GS",
+        "GX",
+        "GZ",
+        "HA",
+        "HB",
+        "HE",
+        "HI",
+        "HK",
+        "HL",
+        "HN",
+        "JL",
+        "JS",
+        "JX",
+        "LN",
+        "MO",
+        "NM",
+        "NX",
+        "QH",
+        "SC",
+        "SD",
+        "SH",
+        "SN",
+        "SX",
+        "TJ",
+        "TW",
+        "XJ",
+        "XZ",
+        "YN",
+        "ZJ",
+    ]
+)
+"""The subdivisions of ISO 3166-2:CN. Of other nations the form alone is checked; a city of China has the six digits of
+GB/T 2260."""
+
+_PART = re.compile(r"[A-Z0-9]{1,3}", re.ASCII)
+_CITY_OF_CHINA = re.compile(r"[0-9]{6}", re.ASCII)
 _JURISDICTION = re.compile(JURISDICTION_PATTERN, re.ASCII)
 
 
+@lru_cache(maxsize=4096)
 def is_jurisdiction(code: str) -> bool:
-    """Whether `code` is written as a jurisdiction code: ASCII capitals and digits, one to three components.
+    """Whether `code` is a jurisdiction code: a nation of ISO 3166-1, a subdivision of ISO 3166-2, a city within it.
 
-    Look-alike letters of other alphabets, lower case and surrounding blanks are not.
+    Look-alike letters of other alphabets, lower case, surrounding blanks and codes that nobody was assigned are not.
     """
-    return _JURISDICTION.fullmatch(code) is not None
+    if _JURISDICTION.fullmatch(code) is None:
+        return False
+    nation, *parts = code.split("-")
+    if nation != "CN":
+        return nation in NATIONS and (not parts or _PART.fullmatch(parts[0]) is not None)
+    province, city = parts[:1], parts[1:]
+    return set(province) <= PROVINCES_OF_CHINA and all(_CITY_OF_CHINA.fullmatch(one) for one in city)
 
 
+@lru_cache(maxsize=4096)
 def jurisdiction_path(code: str) -> tuple[str, ...]:
     """The jurisdictions that contain `code`, highest first, itself last: CN, CN-GZ, CN-GZ-520100.
 

@@ -6,10 +6,11 @@ Steps, all of which are always reported as far as their facts are known:
    a clearance, and the registry's ceilings allow the role.
 2. *Vocabulary*: action, purpose and legal basis are in the code lists.
 3. *Law*: the laws in force at the transaction's time on the path nation, province, city of the resource's, the
-   requester's and the destination's jurisdiction. Any policy that cannot be evaluated denies. Any forbid denies. On the
-   path of each of the three jurisdictions every level whose law permits the action in some cases must permit it in this
+   requester's and the destination's jurisdiction, of each processor's and joint owner's too. Any policy that cannot be evaluated denies. Any forbid denies. On the
+   path of each of these jurisdictions every level whose law permits the action in some cases must permit it in this
    one, and at least one level must: a lower level narrows, it never widens.
-4. *Gates* that no law can open: residency, the entry's purposes, clearance for the class, entry not withdrawn.
+4. *Gates* that no law can open: see `gates`.
+5. *Obligations* of the clauses that permitted: see `obligations`. Columns that are left after them must be some.
 
 Only integers, strings and sets take part; there is no clock, no randomness and no input or output.
 """
@@ -20,6 +21,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from sovchain.contracts.core.cedar import CedarRequest, LawSource, PolicyRef, compile_laws
@@ -31,15 +33,32 @@ from sovchain.contracts.core.codes import (
     PURPOSES,
     class_rank,
     is_jurisdiction,
-    is_within,
     jurisdiction_path,
 )
-from sovchain.contracts.core.records import Reason
+from sovchain.contracts.core.facts import DecisionInput, LawVersion, OrganisationFacts, Resource, Subject
+from sovchain.contracts.core.gates import Fault, cosign_faults, delegation_fault, effective_class, gate_faults
+from sovchain.contracts.core.obligations import ObligationError, granted_fields, parse_obligations, united
+from sovchain.contracts.core.records import Obligation, Reason
 from sovchain.protocol.canonical import canonical_json
+
+__all__ = [
+    "DENIAL_CODES",
+    "Decision",
+    "DecisionInput",
+    "LawVersion",
+    "OrganisationFacts",
+    "Resource",
+    "Subject",
+    "decide",
+    "decision_places",
+    "law_set_hash",
+    "laws_in_force",
+]
 
 DENIAL_CODES: Final = (
     "E_NOT_REGISTERED",
     "E_SUSPENDED",
+    "E_HELD",
     "E_ATTRIBUTE",
     "E_UNKNOWN_WORD",
     "E_NO_DATA_SET",
@@ -50,89 +69,35 @@ DENIAL_CODES: Final = (
     "E_PURPOSE",
     "E_CLEARANCE",
     "E_WITHDRAWN",
+    "E_EXPORT",
+    "E_BASIS",
+    "E_CONSENT",
+    "E_WARRANT",
+    "E_EMERGENCY",
+    "E_OBLIGATION",
+    "E_COSIGN",
 )
-"""Codes of denials. A decision with several problems carries the first of them here, and all of their reasons."""
+"""Codes of denials. A decision with several problems carries the first of them here, and all of their reasons.
+E_COSIGN is the last: such a denial has no other reason, so that a co-signature would mend it."""
 
 _INDETERMINATE: Final = "engine:indeterminate"
 _UNREADABLE: Final = "the law cannot be read"
 
 
 @dataclass(frozen=True)
-class OrganisationFacts:
-    """What the registry says about an organisation."""
-
-    msp_id: str
-    jurisdiction: str | None
-    roles: frozenset[str]
-    clearance: str | None
-    active: bool
-
-
-@dataclass(frozen=True)
-class Subject:
-    """Who asks. `role` and `clearance` are the certificate's claims; None when it makes none.
-
-    `organisation` is None for an organisation that the registry does not know.
-    """
-
-    msp_id: str
-    identity: str
-    organisation: OrganisationFacts | None
-    role: str | None
-    clearance: str | None
-    identity_suspended: bool = False
-
-
-@dataclass(frozen=True)
-class Resource:
-    """The data set that is asked for, as its catalogue entry states it."""
-
-    id: str
-    owner: str
-    jurisdiction: str | None
-    data_class: str | None
-    residency: frozenset[str]
-    purposes: frozenset[str]
-    rows: int
-    published: bool = True
-
-
-@dataclass(frozen=True)
-class LawVersion:
-    """One enacted version of a law: from `in_force_from` until `repealed_from` or until the next version begins."""
-
-    law: str
-    version: int
-    jurisdiction: str
-    in_force_from: datetime
-    repealed_from: datetime | None
-    text: str
-    text_hash: str
-
-
-@dataclass(frozen=True)
-class DecisionInput:
-    """Everything that a decision depends on. `laws` may hold more than applies: the engine selects."""
-
-    subject: Subject
-    resource: Resource | None
-    action: str | None
-    purpose: str | None
-    legal_basis: str | None
-    destination: str | None
-    time: datetime
-    channel: str
-    laws: Sequence[LawVersion] = ()
-
-
-@dataclass(frozen=True)
 class Decision:
-    """The outcome. `reasons` is sorted; for a permit it names every clause that permitted."""
+    """The outcome. `reasons` is sorted; for a permit it names every clause that permitted.
+
+    `obligations` are those of all of these clauses together; `fields` the columns that are granted, None for all. A denial
+    has neither.
+    """
 
     decision: Literal["permit", "deny"]
     code: str
     reasons: tuple[Reason, ...]
     law_set_hash: str
+    obligations: tuple[Obligation, ...] = ()
+    fields: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -150,23 +115,46 @@ def _problem(code: str, rule: str, detail: str, policy: PolicyRef | None = None)
 
 def decide(request: DecisionInput) -> Decision:
     """Decide one request. Total: every input gives a decision, and whatever is wrong with it gives a denial."""
-    places = _places(request)
+    places = decision_places(request)
     laws = _laws_on_paths(request, places.values())
-    problems = [*_admission(request.subject), *_vocabulary(request), *_facts(request, places)]
-    permits: list[Reason] = []
-    # Law is judged once there is something to judge: known words and three known places.
+    problems = [*_admission(request), *_vocabulary(request), *_facts(request, places)]
+    permits: list[PolicyRef] = []
+    # Law is judged once there is something to judge: known words and known places.
     if not any(problem.code in {"E_NOT_REGISTERED", "E_UNKNOWN_WORD", "E_NO_DATA_SET"} for problem in problems) and all(
         places.values()
     ):
         permits, law_problems = _judge(request, {place for place in places.values() if place}, laws)
         problems += law_problems
-    problems += _gates(request, places)
+    problems += _from(gate_faults(request, places))
     if not problems and not permits:
         problems.append(_problem("E_DEFAULT_DENY", "default-deny", "no law permits it"))
+    obligations, obligation_problems = _obligations(permits)
+    problems += obligation_problems
+    fields = granted_fields(request.resource.columns if request.resource else (), request.fields, obligations)
+    if fields == ():
+        problems.append(_problem("E_OBLIGATION", "no-fields", "no column is left of what was asked for"))
+    wanted = {name for one in obligations if one.kind == "cosign" for name in one.names}
+    problems += _from(cosign_faults(request, wanted))
     if problems:
         code = min((problem.code for problem in problems), key=DENIAL_CODES.index)
         return Decision("deny", code, _sorted(problem.reason for problem in problems), law_set_hash(laws))
-    return Decision("permit", "", _sorted(permits), law_set_hash(laws))
+    cited = _sorted(_citation(policy) for policy in permits)
+    return Decision("permit", "", cited, law_set_hash(laws), obligations, fields)
+
+
+def _from(faults: Iterable[Fault]) -> list[_Problem]:
+    return [_problem(code, rule, detail) for code, rule, detail in faults]
+
+
+def _obligations(permits: Sequence[PolicyRef]) -> tuple[tuple[Obligation, ...], list[_Problem]]:
+    found: list[Obligation] = []
+    problems = []
+    for policy in permits:
+        try:
+            found += parse_obligations(policy.obligations)
+        except ObligationError as error:
+            problems.append(_problem("E_OBLIGATION", "unknown-obligation", str(error), policy))
+    return united(found), problems
 
 
 def laws_in_force(laws: Iterable[LawVersion], at: datetime) -> tuple[LawVersion, ...]:
@@ -190,8 +178,12 @@ def laws_in_force(laws: Iterable[LawVersion], at: datetime) -> tuple[LawVersion,
 
 def law_set_hash(laws: Sequence[LawVersion]) -> str:
     """Hex SHA-256 over the canonical list of law, version, jurisdiction and text hash. Order does not matter."""
-    listed = sorted([law.law, law.version, law.jurisdiction, law.text_hash] for law in laws)
-    return hashlib.sha256(canonical_json(listed)).hexdigest()
+    return _hash_of(tuple(sorted((law.law, law.version, law.jurisdiction, law.text_hash) for law in laws)))
+
+
+@lru_cache(maxsize=256)
+def _hash_of(listed: tuple[tuple[str, int, str, str], ...]) -> str:
+    return hashlib.sha256(canonical_json([list(one) for one in listed])).hexdigest()
 
 
 def _aware(moment: datetime) -> datetime:
@@ -219,14 +211,17 @@ def _quoted(word: str | None) -> str:
     return "none" if word is None else ascii(word)[:60]
 
 
-def _places(request: DecisionInput) -> dict[str, str | None]:
-    """The three jurisdictions whose law is asked, None where the facts give none that is well formed."""
-    organisation = request.subject.organisation
+def decision_places(request: DecisionInput) -> dict[str, str | None]:
+    """The jurisdictions whose law is asked, by whose they are; None where the facts give none that is well formed."""
+    organisation, resource = request.subject.organisation, request.resource
     stated = {
-        "data set": request.resource.jurisdiction if request.resource else None,
+        "data set": resource.jurisdiction if resource else None,
         "requester": organisation.jurisdiction if organisation else None,
         "destination": request.destination,
     }
+    stated |= {f"processor {number}": place for number, place in enumerate(request.processors, 1)}
+    if resource is not None:
+        stated |= {f"joint owner {number}": place for number, place in enumerate(resource.joint_places, 1)}
     return {role: place if place is not None and is_jurisdiction(place) else None for role, place in stated.items()}
 
 
@@ -235,7 +230,8 @@ def _laws_on_paths(request: DecisionInput, places: Iterable[str | None]) -> tupl
     return tuple(law for law in laws_in_force(request.laws, request.time) if law.jurisdiction in nodes)
 
 
-def _admission(subject: Subject) -> Iterable[_Problem]:
+def _admission(request: DecisionInput) -> Iterable[_Problem]:
+    subject = request.subject
     organisation = subject.organisation
     if organisation is None or organisation.msp_id != subject.msp_id:
         yield _problem("E_NOT_REGISTERED", "not-registered", f"{_quoted(subject.msp_id)} is not in the registry")
@@ -246,11 +242,21 @@ def _admission(subject: Subject) -> Iterable[_Problem]:
         yield _problem("E_SUSPENDED", "identity-suspended", "the requester's identity is suspended")
     if subject.role is None:
         yield _problem("E_ATTRIBUTE", "role", "the requester's certificate states no role")
-    elif subject.role not in organisation.roles:
-        yield _problem("E_ATTRIBUTE", "role", f"the registry does not allow its organisation {_quoted(subject.role)}")
+    elif not _may_act_as(request):
+        why = delegation_fault(subject, request.time)
+        detail = f"the registry does not allow its organisation {_quoted(subject.role)}, and {why}"
+        yield _problem("E_ATTRIBUTE", "role", detail)
     for whose, clearance in (("certificate", subject.clearance), ("registry entry", organisation.clearance)):
         if clearance not in DATA_CLASSES:
             yield _problem("E_ATTRIBUTE", "clearance-claim", f"the requester's {whose} states no known clearance")
+
+
+def _may_act_as(request: DecisionInput) -> bool:
+    """Whether the registry allows the requester's organisation the role, or somebody delegated it."""
+    subject = request.subject
+    if subject.organisation is not None and subject.role in subject.organisation.roles:
+        return True
+    return delegation_fault(subject, request.time) is None
 
 
 def _vocabulary(request: DecisionInput) -> Iterable[_Problem]:
@@ -278,29 +284,9 @@ def _facts(request: DecisionInput, places: Mapping[str, str | None]) -> Iterable
             yield _problem("E_ATTRIBUTE", "jurisdiction", f"the {role} has no well-formed jurisdiction")
 
 
-def _gates(request: DecisionInput, places: Mapping[str, str | None]) -> Iterable[_Problem]:
-    """What no law can open."""
-    resource, organisation = request.resource, request.subject.organisation
-    if resource is None:
-        return
-    for role in ("requester", "destination"):
-        place = places[role]
-        if place is not None and not any(is_within(place, region) for region in resource.residency):
-            allowed = ", ".join(sorted(resource.residency)) or "nowhere"
-            detail = f"the {role} is in {place}, the data set may be in {allowed}"
-            yield _problem("E_RESIDENCY", "residency", detail)
-    if request.purpose in PURPOSES and request.purpose not in resource.purposes:
-        yield _problem(
-            "E_PURPOSE", "purpose-limit", f"the catalogue entry does not offer the data for {request.purpose}"
-        )
-    if organisation is not None and resource.data_class in DATA_CLASSES:
-        held = min(class_rank(request.subject.clearance), class_rank(organisation.clearance))
-        if held < class_rank(resource.data_class):
-            have = DATA_CLASSES[held] if held >= 0 else "none"
-            yield _problem("E_CLEARANCE", "clearance", f"the data are {resource.data_class}, the clearance is {have}")
-
-
-def _judge(request: DecisionInput, places: set[str], laws: Sequence[LawVersion]) -> tuple[list[Reason], list[_Problem]]:
+def _judge(
+    request: DecisionInput, places: set[str], laws: Sequence[LawVersion]
+) -> tuple[list[PolicyRef], list[_Problem]]:
     """What the laws say: the clauses that permit, and what stands against it."""
     assert request.action is not None  # the vocabulary was checked
     try:
@@ -323,8 +309,8 @@ def _judge(request: DecisionInput, places: set[str], laws: Sequence[LawVersion])
         _Problem("E_FORBIDDEN", _citation(policy)) for policy in evaluation.satisfied if policy.effect == "forbid"
     ]
     permits = [policy for policy in evaluation.satisfied if policy.effect == "permit"]
-    problems += _unpermitted(request.action, places, compiled.policies, permits)
-    return [_citation(policy) for policy in permits], problems
+    problems += _unpermitted(request.action, places, compiled.speaking(request.action), permits)
+    return permits, problems
 
 
 def _source(law: LawVersion) -> LawSource:
@@ -343,10 +329,9 @@ def _unreadable(laws: Sequence[LawVersion]) -> list[LawVersion]:
 
 
 def _unpermitted(
-    action: str, places: set[str], policies: Sequence[PolicyRef], permits: Sequence[PolicyRef]
+    action: str, places: set[str], speaking: frozenset[str], permits: Sequence[PolicyRef]
 ) -> Iterable[_Problem]:
     """Default denial: every level that permits the action at all must permit it here, and one level must exist."""
-    speaking = {policy.jurisdiction for policy in policies if policy.effect == "permit" and policy.governs(action)}
     permitting = {policy.jurisdiction for policy in permits}
     for place in sorted(places):
         levels = [node for node in jurisdiction_path(place) if node in speaking]
@@ -391,7 +376,7 @@ def _entities(request: DecisionInput, resource: Resource) -> list[dict[str, Any]
     subject, organisation = request.subject, request.subject.organisation
     home = organisation.jurisdiction if organisation else None
     who: dict[str, Any] = {"organisation": _reference("Organisation", subject.msp_id)}
-    if organisation and subject.role in organisation.roles:
+    if organisation and subject.role is not None and _may_act_as(request):
         who["role"] = _reference("Role", subject.role)
     held = min(class_rank(subject.clearance), class_rank(organisation.clearance if organisation else None))
     if held >= 0:
@@ -402,8 +387,11 @@ def _entities(request: DecisionInput, resource: Resource) -> list[dict[str, Any]
         "residency": [_reference("Jurisdiction", place) for place in sorted(resource.residency)],
         "purposes": [_reference("Purpose", purpose) for purpose in sorted(resource.purposes)],
     }
-    if resource.data_class is not None:
-        what["class"] = _reference("Class", resource.data_class)
+    data_class = effective_class(request) or resource.data_class
+    if data_class is not None:
+        what["class"] = _reference("Class", data_class)
+    if resource.personal is not None:
+        what["personal"] = _reference("Personal", resource.personal)
     if resource.jurisdiction is not None:
         what["jurisdiction"] = _reference("Jurisdiction", resource.jurisdiction)
     named = {home, resource.jurisdiction, request.destination, *resource.residency} - {None}

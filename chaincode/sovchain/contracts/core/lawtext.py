@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from sovchain.contracts.core.cedar import check_against_schema
 from sovchain.contracts.core.cedartext import TEXT_MAX_BYTES, CedarTextError, PolicyText, parse_policies
+from sovchain.contracts.core.obligations import ObligationError, parse_obligations
 from sovchain.contracts.core.records import Clause, LawHeader
 
 HEADER_FIELDS: Final = ("law", "version", "title", "level", "jurisdiction", "effective-from")
@@ -126,6 +127,16 @@ def _check_annotations(header: LawHeader, policy: PolicyText) -> None:
         )
         if problem:
             raise CedarTextError(problem, policy.line, policy.column, clause=policy.clause)
+    stated = policy.annotations.get("obligations", "")
+    try:
+        problem = (
+            "a forbid obliges to nothing: it cannot have obligations" if stated and policy.effect == "forbid" else ""
+        )
+        parse_obligations(stated)
+    except ObligationError as error:
+        problem = str(error)
+    if problem:
+        raise CedarTextError(problem, policy.line, policy.column, clause=policy.clause)
     if "\\" in policy.clause or len(policy.clause) > 100 or not policy.clause.isprintable():
         raise CedarTextError(
             "a clause is cited in plain characters, at most 100, without escapes", policy.line, policy.column

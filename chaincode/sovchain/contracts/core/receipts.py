@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from sovchain.chaincode import ClientIdentity, Context, Contract, Stub, query
 from sovchain.contracts.core import store
-from sovchain.contracts.core.codes import is_jurisdiction, jurisdiction_path
-from sovchain.contracts.core.engine import (
-    Decision,
-    DecisionInput,
-    LawVersion,
-    OrganisationFacts,
-    Resource,
-    Subject,
-    decide,
-    laws_in_force,
-)
-from sovchain.contracts.core.law import law_version
+from sovchain.contracts.core.engine import Decision, decide
+from sovchain.contracts.core.facts import DecisionInput
+from sovchain.contracts.core.gathering import gather
 from sovchain.contracts.core.records import (
     ALGORITHMS,
     ENGINE_VERSION,
@@ -28,23 +18,16 @@ from sovchain.contracts.core.records import (
     AccessFilter,
     Acknowledgement,
     DataSet,
-    EnactedLaw,
     Hex32,
-    LawBody,
     Page,
     Pointer,
     Receipt,
-    RegisteredOrganisation,
     Request,
-    SuspendedIdentity,
     format_time,
 )
-from sovchain.contracts.core.refusal import refusal
 from sovchain.contracts.core.store import StateView, StubView, encode_record, identity_hash, implicit_collection
 from sovchain.protocol.identity import parse_identity
 from sovchain.protocol.keys import KeyFormatError, composite_key, split_composite_key
-
-_MISSING_TEXT = "the text is not in state"  # no Cedar, so that a law without its text denies
 
 
 @dataclass(frozen=True)
@@ -80,49 +63,6 @@ def request_of_receipt_key(key: str) -> str | None:
     return components[0] if kind == store.RECEIPT and len(components) == 1 else None
 
 
-async def gather(view: StateView, request: Request, *, timestamp: datetime, channel: str) -> DecisionInput:
-    """Read what a decision on `request` depends on from committed public state.
-
-    Raises ContractError E_TIME when `timestamp` lies before a record that it reads: a decision cannot be back-dated to
-    before the facts that it rests on.
-    """
-    entry = await store.read(view, RegisteredOrganisation, store.ORGANISATION, request.msp_id)
-    suspended = await store.read(view, SuspendedIdentity, store.SUSPENDED_IDENTITY, request.msp_id, request.identity)
-    dataset = await store.read(view, DataSet, store.DATASET, request.dataset)
-    home = entry.organisation.jurisdiction if entry else None
-    destination = request.destination if request.destination is not None else home
-    places = {home, destination, dataset.entry.jurisdiction if dataset else None}
-    enacted = await _enacted_on_paths(view, {place for place in places if place is not None and is_jurisdiction(place)})
-    _check_not_back_dated(
-        timestamp,
-        [
-            request.filed_at,
-            *([entry.changed_at] if entry else []),
-            *([suspended.suspended_at] if suspended else []),
-            *([dataset.changed_at] if dataset else []),
-            *(law.enacted_at for law in enacted),
-        ],
-    )
-    return DecisionInput(
-        subject=Subject(
-            msp_id=request.msp_id,
-            identity=request.identity,
-            organisation=_organisation_facts(entry),
-            role=request.role,
-            clearance=request.clearance,
-            identity_suspended=suspended is not None,
-        ),
-        resource=_resource(dataset),
-        action=request.action,
-        purpose=request.purpose,
-        legal_basis=request.legal_basis,
-        destination=destination,
-        time=timestamp,
-        channel=channel,
-        laws=await _with_texts(view, laws_in_force((law_version(law) for law in enacted), timestamp)),
-    )
-
-
 def build_receipt(
     request: Request, decision: Decision, *, transaction_id: str, timestamp: datetime, decider: Decider
 ) -> Receipt:
@@ -133,6 +73,8 @@ def build_receipt(
         decision=decision.decision,
         code=decision.code,
         reasons=decision.reasons,
+        obligations=decision.obligations,
+        fields=decision.fields,
         law_set_hash=decision.law_set_hash,
         request_hash=hashlib.sha256(encode_record(request)).hexdigest(),
         decided_at=timestamp,
@@ -145,15 +87,16 @@ def build_receipt(
 
 async def make_receipt(
     view: StateView, request_id: str, *, transaction_id: str, timestamp: datetime, channel: str, decider: Decider
-) -> tuple[Request, Receipt]:
+) -> tuple[Request, DecisionInput, Receipt]:
     """Gather, decide, build: the one way in which contract and auditor come to a receipt.
 
     Raises ContractError E_NOT_FOUND, E_TIME.
     """
     request = await store.require(view, Request, store.REQUEST, request_id)
-    decision = decide(await gather(view, request, timestamp=timestamp, channel=channel))
+    facts = await gather(view, request, timestamp=timestamp, channel=channel)
+    decision = decide(facts)
     receipt = build_receipt(request, decision, transaction_id=transaction_id, timestamp=timestamp, decider=decider)
-    return request, receipt
+    return request, facts, receipt
 
 
 async def recompute_receipt(
@@ -164,7 +107,7 @@ async def recompute_receipt(
     `transaction_id`, `timestamp`, `channel` and `decider` are those of the transaction that decided. Raises
     ContractError when the state holds no such request or it could not be decided then.
     """
-    _, receipt = await make_receipt(
+    _, _, receipt = await make_receipt(
         view, request_id, transaction_id=transaction_id, timestamp=timestamp, channel=channel, decider=decider
     )
     return encode_record(receipt)
@@ -209,60 +152,6 @@ class Receipts(Contract):
         """
         found, following = await _decisions(ctx.stub, chosen, bookmark)
         return Page(items=tuple([await _access(ctx.stub, *one) for one in found]), bookmark=following)
-
-
-async def _enacted_on_paths(view: StateView, places: Iterable[str]) -> list[EnactedLaw]:
-    nodes = sorted({node for place in places for node in jurisdiction_path(place)})
-    return [law for node in nodes for law in await store.scan(view, EnactedLaw, store.ENACTED, node)]
-
-
-async def _with_texts(view: StateView, laws: Iterable[LawVersion]) -> tuple[LawVersion, ...]:
-    found = []
-    for law in laws:
-        body = await store.read(view, LawBody, store.LAW_TEXT, law.text_hash)
-        found.append(replace(law, text=body.text if body else _MISSING_TEXT))
-    return tuple(found)
-
-
-def _check_not_back_dated(timestamp: datetime, facts: Iterable[datetime]) -> None:
-    newest = max(facts)
-    if timestamp < newest:
-        raise refusal(
-            "E_TIME",
-            f"the transaction is dated {format_time(timestamp)}, a record that it rests on {format_time(newest)}",
-            "a decision cannot be back-dated",
-            "check the client's clock and decide again",
-            newest=format_time(newest),
-        )
-
-
-def _organisation_facts(entry: RegisteredOrganisation | None) -> OrganisationFacts | None:
-    if entry is None:
-        return None
-    organisation = entry.organisation
-    return OrganisationFacts(
-        msp_id=organisation.msp_id,
-        jurisdiction=organisation.jurisdiction,
-        roles=frozenset(organisation.roles),
-        clearance=organisation.clearance,
-        active=entry.status == "active",
-    )
-
-
-def _resource(dataset: DataSet | None) -> Resource | None:
-    if dataset is None:
-        return None
-    entry = dataset.entry
-    return Resource(
-        id=dataset.id,
-        owner=dataset.owner,
-        jurisdiction=entry.jurisdiction,
-        data_class=entry.data_class,
-        residency=frozenset(entry.residency),
-        purposes=frozenset(entry.purposes),
-        rows=entry.rows,
-        published=dataset.state == "published",
-    )
 
 
 async def _decisions(stub: Stub, chosen: AccessFilter, bookmark: str) -> tuple[list[tuple[Request, Receipt]], str]:

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    model_validator,
+)
 
 from sovchain.contracts.core.codes import (
     JURISDICTION_PATTERN,
@@ -15,6 +24,7 @@ from sovchain.contracts.core.codes import (
     ROLES,
     TRANSACTION_ID_PATTERN,
     WORD_PATTERN,
+    is_jurisdiction,
     level_of,
 )
 
@@ -27,7 +37,7 @@ PAGE_MAX = 200
 """Most rows that one page of a listing holds."""
 
 ALGORITHMS: dict[str, str] = {"encoding": "RFC 8785", "hash": "SHA-256", "policy": "Cedar 4"}
-ENGINE_VERSION = "1"
+ENGINE_VERSION = "2"
 """Changes whenever the same input could lead to another receipt."""
 
 
@@ -52,8 +62,24 @@ def parse_time(value: Any) -> Any:
 Timestamp = Annotated[datetime, BeforeValidator(parse_time), PlainSerializer(format_time, return_type=str)]
 Hex32 = Annotated[str, StringConstraints(pattern=rf"^{TRANSACTION_ID_PATTERN}$")]
 MspId = Annotated[str, StringConstraints(pattern=rf"^{MSP_ID_PATTERN}$")]
-JurisdictionCode = Annotated[str, StringConstraints(pattern=rf"^{JURISDICTION_PATTERN}$")]
+
+
+def _known_jurisdiction(code: str) -> str:
+    if not is_jurisdiction(code):
+        raise ValueError(f"{code} is no nation of ISO 3166-1, subdivision of ISO 3166-2 or city within one")
+    return code
+
+
+JurisdictionCode = Annotated[
+    str, StringConstraints(pattern=rf"^{JURISDICTION_PATTERN}$"), AfterValidator(_known_jurisdiction)
+]
 Word = Annotated[str, StringConstraints(pattern=rf"^{WORD_PATTERN}$")]
+DAYS_MAX = 36_500
+"""Most days that an obligation leaves."""
+ObligationKind = Literal["fields", "mask", "cosign", "notify", "report", "delete"]
+"""See `obligations`."""
+PersonalKind = Literal["none", "personal", "sensitive"]
+"""The words of `codes.PERSONAL_KINDS`, as a type."""
 DataClass = Literal["general", "important", "core"]
 """The words of `codes.DATA_CLASSES`, as a type."""
 _UNSEEN = r"\x00-\x1f\x7f-\x9f\u{ad}\u{61c}\u{180e}\u{200b}-\u{200f}\u{2028}-\u{202e}\u{2060}-\u{206f}\u{feff}\u{fff9}-\u{fffb}"
@@ -65,6 +91,15 @@ ShortText = Annotated[
 ]
 """One line of text without unseen characters, neither beginning nor ending with a blank."""
 LawId = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9][A-Z0-9.-]{1,39}$")]
+Fields = Annotated[
+    tuple[Annotated[str, StringConstraints(min_length=1, max_length=200)], ...],
+    Field(min_length=1, max_length=COLUMNS_MAX),
+]
+"""Names of columns."""
+Processors = Annotated[
+    tuple[Annotated[str, StringConstraints(min_length=1, max_length=40)], ...], Field(min_length=1, max_length=8)
+]
+"""Places where others process data."""
 LawVersionNumber = Annotated[int, Field(ge=1, le=999_999)]
 T = TypeVar("T")
 
@@ -268,7 +303,10 @@ class Column(Record):
 class Publication(Record):
     """What an owner makes public about a data set. Nothing of its contents is in here.
 
-    `residency` names the jurisdictions that the data may go to: an empty set is nowhere, not everywhere.
+    `residency` names the jurisdictions that the data may go to: an empty set is nowhere, not everywhere. `subject` is the
+    pseudonym of the one person that the data are about, if it is one; `rows` count persons where data are personal.
+    `origin` is where data came from that were made elsewhere. `sources` are the data sets that a product was made from.
+    `joint_owners` own it too: each must co-sign every request.
     """
 
     name: ShortText
@@ -282,26 +320,38 @@ class Publication(Record):
     media_type: Annotated[str, StringConstraints(pattern=r"^[a-z]+/[a-z0-9.+-]{1,60}(; charset=[a-z0-9-]{1,20})?$")] = (
         "text/csv; charset=utf-8"
     )
+    personal: PersonalKind = "none"
+    subject: Hex32 | None = None
+    origin: JurisdictionCode | None = None
+    sources: Annotated[tuple[Hex32, ...], Field(max_length=32)] = ()
+    joint_owners: Annotated[tuple[MspId, ...], Field(max_length=8)] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Publication:
         _refuse_unknown("purpose", self.purposes, PURPOSES)
         _refuse_duplicates("residency", self.residency)
+        _refuse_duplicates("sources", self.sources)
+        _refuse_duplicates("joint owners", self.joint_owners)
+        if self.subject is not None and self.personal == "none":
+            raise ValueError("data about a person are personal: say personal or sensitive")
         _refuse_duplicates("columns", [column.name for column in self.columns])
         return self
 
 
 class DataSet(Record):
     """A catalogue entry. `id` is the transaction that deposited the payload; `commitment` is the SHA-256 of salt and
-    payload, the same value that every peer keeps for the owner's private collection."""
+    payload, the same value that every peer keeps for the owner's private collection. `subjects` are the persons that it or one
+    of its sources is about. Permits from before `raised_at`, when its class was raised, carry nothing more."""
 
     id: Hex32
     owner: MspId
     entry: Publication
     commitment: Hex32
+    subjects: tuple[Hex32, ...] = ()
     published_at: Timestamp
-    state: Literal["published", "withdrawn"] = "published"
+    state: Literal["published", "withdrawn", "purged"] = "published"
     changed_at: Timestamp
+    raised_at: Timestamp | None = None
     reason: str = ""
 
 
@@ -310,8 +360,9 @@ class Request(Record):
 
     `identity` is the SHA-256 of the requester's client id, `role` and `clearance` are what the requester's certificate
     claimed. `destination` is where the requester says the data will be kept (None: where it is registered); it narrows
-    and never widens, because the place of registration is judged too. `salt` keeps a receipt from disclosing the
-    request.
+    and never widens, because the place of registration is judged too; so are the places of `processors`. `fields` None asks
+    for every column. `reference` is the warrant or the emergency that the basis rests on. `salt` keeps a receipt from
+    disclosing the request.
     """
 
     id: Hex32
@@ -324,6 +375,9 @@ class Request(Record):
     purpose: Word
     legal_basis: Word
     destination: Annotated[str, StringConstraints(max_length=40)] | None = None
+    fields: Fields | None = None
+    processors: Processors | None = None
+    reference: Hex32 | None = None
     salt: Hex32
     filed_at: Timestamp
 
@@ -332,6 +386,14 @@ class Pointer(Record):
     """An index entry: the request that it leads to."""
 
     request: Hex32
+
+
+class Obligation(Record):
+    """What a permit demands (see `obligations`): names of columns or organisations, or a number of days."""
+
+    kind: ObligationKind
+    names: tuple[str, ...] = ()
+    days: Annotated[int, Field(ge=0, le=DAYS_MAX)] = 0
 
 
 class Reason(Record):
@@ -356,7 +418,8 @@ class Receipt(Record):
     """The committed decision on one request. `id` is the transaction that decided it.
 
     `code` is empty for a permit and otherwise the first of the engine's denial codes that applies. `law_set_hash`
-    covers the laws that were in force, `request_hash` the request with its salt. Equal state gives equal bytes.
+    covers the laws that were in force, `request_hash` the request with its salt. `obligations` and `fields` (None: all
+    columns) are those of a permit. Equal state gives equal bytes.
     """
 
     id: Hex32
@@ -364,6 +427,8 @@ class Receipt(Record):
     decision: Literal["permit", "deny"]
     code: str
     reasons: tuple[Reason, ...]
+    obligations: tuple[Obligation, ...] = ()
+    fields: tuple[str, ...] | None = None
     law_set_hash: Hex32
     request_hash: Hex32
     decided_at: Timestamp

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from sovchain.chaincode import Context, Contract, query, transaction
 from sovchain.contracts.core import ballots, store
 from sovchain.contracts.core.ballots import Seats, require_admin, require_seat
+from sovchain.contracts.core.codes import RESERVED_ROLES, ROLES, is_within, jurisdiction_path
+from sovchain.contracts.core.order_records import Caller, Delegation, Person, SuspendedPlace
 from sovchain.contracts.core.records import (
     Admission,
     BallotView,
     Hex32,
+    JurisdictionCode,
     MspId,
     Organisation,
     Page,
     RegisteredOrganisation,
     ShortText,
     SuspendedIdentity,
+    Timestamp,
+    Word,
 )
 from sovchain.contracts.core.refusal import refusal
 from sovchain.contracts.core.store import StateView, StubView, identity_hash
@@ -25,8 +34,11 @@ GUARDIANS = ("legislator", "regulator")
 """Classes of seat that may suspend by themselves: suspension only narrows what may happen."""
 
 
+Depth = Annotated[int, Field(ge=0, le=2)]
+
+
 class Registry(Contract):
-    """Admission by ballot, suspension at once."""
+    """Admission by ballot, suspension at once; roles lent from one organisation to another."""
 
     def __init__(self, seats: Seats) -> None:
         self._seats = seats
@@ -45,6 +57,7 @@ class Registry(Contract):
                 f"it admits 1 to {ADMISSIONS_MAX}, each once",
                 "correct the list",
             )
+        self._check_reserved_roles(organisations)
         listed = ", ".join(ids)
         title = f"admission of {listed}"
         if len(title) > 200:
@@ -53,6 +66,18 @@ class Registry(Contract):
         await store.write(ctx, Admission(organisations=tuple(organisations)), store.ADMISSION, ballot.id)
         ctx.set_event("AdmissionProposed", {"ballot": ballot.id})
         return ballot.id
+
+    def _check_reserved_roles(self, organisations: list[Organisation]) -> None:
+        for organisation in organisations:
+            reserved = sorted(RESERVED_ROLES & set(organisation.roles))
+            if reserved and self._seats.seat_of(organisation.msp_id) not in GUARDIANS:
+                raise refusal(
+                    "E_INPUT",
+                    f"{organisation.msp_id} cannot have the role {reserved[0]}",
+                    f"only organisations of the {' and the '.join(GUARDIANS)} make orders",
+                    "leave the role out",
+                    msp_id=organisation.msp_id,
+                )
 
     @transaction
     async def vote(self, ctx: Context, ballot: Hex32) -> BallotView:
@@ -131,6 +156,166 @@ class Registry(Contract):
         ctx.set_event("IdentitySuspended", {"identity": identity, "msp_id": msp_id})
         return identity
 
+    @transaction
+    async def suspend_place(self, ctx: Context, jurisdiction: JurisdictionCode, reason: ShortText) -> str:
+        """Suspend a jurisdiction with everything within it: no organisation registered there may act.
+
+        Called by an admin of the legislator or the regulator. Raises E_ROLE, E_SEAT.
+        """
+        await self._set_place(ctx, jurisdiction, reason, suspended=True)
+        return jurisdiction
+
+    @transaction
+    async def reinstate_place(self, ctx: Context, jurisdiction: JurisdictionCode, reason: ShortText) -> str:
+        """End the suspension of a jurisdiction; one of a larger place that contains it stays.
+
+        Called by an admin of the other one of legislator and regulator than suspended it. Raises E_ROLE, E_SEAT,
+        E_NOT_FOUND, E_FOUR_EYES.
+        """
+        found = await store.require(StubView(ctx.stub), SuspendedPlace, store.SUSPENDED_PLACE, jurisdiction)
+        if found.suspended and found.changed_by == ctx.identity.msp_id:
+            raise refusal(
+                "E_FOUR_EYES",
+                f"{found.changed_by} cannot undo this by itself",
+                "it ordered the suspension",
+                "have the other guardian do it",
+            )
+        await self._set_place(ctx, jurisdiction, reason, suspended=False)
+        return jurisdiction
+
+    async def _set_place(self, ctx: Context, jurisdiction: str, reason: str, *, suspended: bool) -> None:
+        if require_seat(ctx, self._seats) not in GUARDIANS:
+            raise refusal(
+                "E_SEAT",
+                f"only {' and '.join(GUARDIANS)} suspend",
+                "it takes effect without a vote",
+                "ask one of them",
+                msp_id=ctx.identity.msp_id,
+            )
+        entry = SuspendedPlace(
+            jurisdiction=jurisdiction,
+            suspended=suspended,
+            reason=reason,
+            changed_at=ctx.timestamp,
+            changed_by=ctx.identity.msp_id,
+        )
+        await store.write(ctx, entry, store.SUSPENDED_PLACE, jurisdiction)
+        ctx.set_event("PlaceSuspended" if suspended else "PlaceReinstated", {"jurisdiction": jurisdiction})
+
+    @transaction
+    async def bind_person(self, ctx: Context, identity: Hex32, person: Hex32) -> Person:
+        """Bind one of the own organisation's identities to a person, by a pseudonym under the nation's key.
+
+        An identity is bound once. Called by an admin of the identity's organisation. Raises E_ROLE, E_NOT_ADMITTED, E_STATE.
+        """
+        require_admin(ctx)
+        view = StubView(ctx.stub)
+        msp_id = ctx.identity.msp_id
+        await require_active(view, msp_id)
+        if await store.read(view, Person, store.PERSON, msp_id, identity) is not None:
+            raise refusal(
+                "E_STATE",
+                "the identity is bound already",
+                "it would change who signed what",
+                "enrol another identity",
+                identity=identity,
+            )
+        bound = Person(msp_id=msp_id, identity=identity, person=person, bound_at=ctx.timestamp, bound_by=msp_id)
+        await store.write(ctx, bound, store.PERSON, msp_id, identity)
+        return bound
+
+    @query
+    async def whoami(self, ctx: Context) -> Caller:
+        """How the ledger knows the caller."""
+        identity = identity_hash(ctx.identity.id)
+        bound = await store.read(StubView(ctx.stub), Person, store.PERSON, ctx.identity.msp_id, identity)
+        return Caller(
+            msp_id=ctx.identity.msp_id,
+            identity=identity,
+            role=ctx.identity.attributes.get("role"),
+            clearance=ctx.identity.attributes.get("clearance"),
+            person=bound.person if bound else None,
+        )
+
+    @transaction
+    async def delegate(
+        self, ctx: Context, delegate: MspId, role: Word, depth: Depth, expires_at: Timestamp
+    ) -> Delegation:
+        """Lend a role to another organisation until a time; it may pass the role on `depth` times.
+
+        Called by an admin of an organisation that has the role, or had it lent with depth left. Raises E_ROLE,
+        E_NOT_ADMITTED, E_SUSPENDED, E_TIME, E_INPUT, E_DELEGATION.
+        """
+        require_admin(ctx)
+        view = StubView(ctx.stub)
+        delegator = ctx.identity.msp_id
+        own = await require_active(view, delegator)
+        await require_active(view, delegate)
+        if role not in ROLES or role in RESERVED_ROLES or delegate == delegator:
+            raise refusal(
+                "E_INPUT",
+                f"{role} cannot be lent to {delegate}",
+                "unknown and reserved roles, and those of oneself, are not lent",
+                "name another role or organisation",
+            )
+        if expires_at <= ctx.timestamp:
+            raise refusal("E_TIME", "the delegation would be expired", "its end lies in the past", "choose a later one")
+        if role not in own.organisation.roles:
+            lent = await store.read(view, Delegation, store.DELEGATION, delegator, role)
+            if lent is None or lent.revoked_at is not None or lent.depth <= depth or lent.expires_at < expires_at:
+                raise refusal(
+                    "E_DELEGATION",
+                    f"{delegator} cannot lend {role} so",
+                    "it neither has the role nor had it lent with that depth and for so long",
+                    "lend it with less depth and a shorter time, or ask who has it",
+                )
+        made = Delegation(
+            delegator=delegator,
+            delegate=delegate,
+            role=role,
+            depth=depth,
+            expires_at=expires_at,
+            delegated_at=ctx.timestamp,
+        )
+        await store.write(ctx, made, store.DELEGATION, delegate, role)
+        ctx.set_event("RoleDelegated", {"delegate": delegate, "delegator": delegator, "role": role})
+        return made
+
+    @transaction
+    async def revoke_delegation(self, ctx: Context, delegate: MspId, role: Word) -> Delegation:
+        """Take a lent role back at once, with whatever was passed on of it.
+
+        Called by an admin of the delegator, or of the legislator or the regulator. Raises E_ROLE, E_SEAT, E_NOT_FOUND, E_STATE.
+        """
+        require_admin(ctx)
+        found = await store.require(StubView(ctx.stub), Delegation, store.DELEGATION, delegate, role)
+        caller = ctx.identity.msp_id
+        if caller != found.delegator and self._seats.seat_of(caller) not in GUARDIANS:
+            raise refusal(
+                "E_SEAT",
+                f"{caller} may not revoke this delegation",
+                f"{found.delegator} made it",
+                f"ask {found.delegator} or the {' or the '.join(GUARDIANS)}",
+                msp_id=caller,
+            )
+        if found.revoked_at is not None:
+            raise refusal("E_STATE", "it is revoked already", "an earlier transaction did it", "nothing is left to do")
+        revoked = found.model_copy(update={"revoked_at": ctx.timestamp})
+        await store.write(ctx, revoked, store.DELEGATION, delegate, role)
+        ctx.set_event("DelegationRevoked", {"delegate": delegate, "role": role})
+        return revoked
+
+    @query
+    async def delegation(self, ctx: Context, delegate: MspId, role: Word) -> Delegation:
+        """The latest delegation of a role to an organisation. Raises E_NOT_FOUND."""
+        return await store.require(StubView(ctx.stub), Delegation, store.DELEGATION, delegate, role)
+
+    @query
+    async def within(self, ctx: Context, jurisdiction: JurisdictionCode) -> list[RegisteredOrganisation]:
+        """The organisations registered in a jurisdiction or in a place within it."""
+        everyone = await store.scan(StubView(ctx.stub), RegisteredOrganisation, store.ORGANISATION)
+        return [one for one in everyone if is_within(one.organisation.jurisdiction, jurisdiction)]
+
     @query
     async def organisation(self, ctx: Context, msp_id: MspId) -> RegisteredOrganisation:
         """The entry of one organisation. Raises E_NOT_FOUND."""
@@ -167,7 +352,25 @@ async def require_active(view: StateView, msp_id: str) -> RegisteredOrganisation
         raise refusal(
             "E_SUSPENDED", f"{msp_id} is suspended", f"{entry.reason}", "a new admission reinstates it", msp_id=msp_id
         )
+    place = await suspended_place(view, entry.organisation.jurisdiction)
+    if place is not None:
+        raise refusal(
+            "E_SUSPENDED",
+            f"{msp_id} is suspended with {place.jurisdiction}",
+            place.reason,
+            "legislator or regulator reinstate the place",
+            msp_id=msp_id,
+        )
     return entry
+
+
+async def suspended_place(view: StateView, jurisdiction: str) -> SuspendedPlace | None:
+    """The largest suspended place that contains a jurisdiction, None when there is none."""
+    for node in jurisdiction_path(jurisdiction):
+        found = await store.read(view, SuspendedPlace, store.SUSPENDED_PLACE, node)
+        if found is not None and found.suspended:
+            return found
+    return None
 
 
 async def require_unsuspended(view: StateView, msp_id: str, identity: str) -> None:

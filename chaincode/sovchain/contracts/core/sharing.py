@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Annotated
+from datetime import timedelta
+from typing import Annotated, Final
 
 from pydantic import StringConstraints
 
 from sovchain.chaincode import Context, Contract, ContractError, Transient, query, transaction
 from sovchain.contracts.core import store
+from sovchain.contracts.core.ballots import Seats
 from sovchain.contracts.core.codes import WORD_PATTERN, is_within
+from sovchain.contracts.core.effects import record_effects, require_permit
+from sovchain.contracts.core.guarding import guard_key
 from sovchain.contracts.core.receipts import (
     Decider,
     delivered_hash,
@@ -28,8 +32,11 @@ from sovchain.contracts.core.records import (
     SALT_BYTES,
     Acknowledgement,
     DataSet,
+    Fields,
     Hex32,
     Page,
+    Pointer,
+    Processors,
     Publication,
     Receipt,
     Request,
@@ -41,6 +48,10 @@ from sovchain.contracts.core.registry import require_active, require_active_call
 from sovchain.contracts.core.sealing import seal
 from sovchain.contracts.core.store import StateView, StubView, identity_hash, implicit_collection
 
+SUBJECTS_MAX: Final = 64
+"""Most persons that one data set and its sources may be about, where they are named."""
+COSIGN_WAIT: Final = timedelta(days=10)
+"""How long a request waits for a co-signature before it can be denied for the lack of it."""
 _WORD = re.compile(WORD_PATTERN, re.ASCII)
 
 Destination = Annotated[str, StringConstraints(min_length=1, max_length=40)]
@@ -48,6 +59,9 @@ Destination = Annotated[str, StringConstraints(min_length=1, max_length=40)]
 
 class Sharing(Contract):
     """One data set's way from its owner to a grantee, under law."""
+
+    def __init__(self, seats: Seats) -> None:
+        self._seats = seats
 
     @transaction
     async def deposit(self, ctx: Context, payload: Transient[bytes]) -> str:
@@ -91,15 +105,20 @@ class Sharing(Contract):
                 dataset=dataset,
             )
         await self._check_deposit(ctx, owner, dataset, commitment)
+        subjects = await _subjects(view, entry)
         published = DataSet(
             id=dataset,
             owner=owner,
             entry=entry,
             commitment=commitment,
+            subjects=subjects,
             published_at=ctx.timestamp,
             changed_at=ctx.timestamp,
         )
         await store.write(ctx, published, store.DATASET, dataset)
+        await guard_key(ctx, store.key(store.DATASET, dataset), owner, self._seats)
+        for subject in subjects:
+            await store.write(ctx, Pointer(request=dataset), store.ABOUT, subject, dataset)
         ctx.set_event("DataSetPublished", {"dataset": dataset})
         return published
 
@@ -129,7 +148,7 @@ class Sharing(Contract):
         Called by the owner. Raises E_NOT_FOUND, E_NOT_OWNER, E_STATE.
         """
         found = await _own(ctx, StubView(ctx.stub), dataset)
-        if found.state == "withdrawn":
+        if found.state != "published":
             raise refusal(
                 "E_STATE",
                 "the data set is withdrawn already",
@@ -162,11 +181,15 @@ class Sharing(Contract):
         action: Word = "read",
         legal_basis: Word = "unstated",
         destination: Destination | None = None,
+        fields: Fields | None = None,
+        processors: Processors | None = None,
+        reference: Hex32 | None = None,
     ) -> str:
         """Put a request on file, with role and clearance from the caller's certificate. Returns the request's id.
 
         Anyone on the channel may ask, for any well-formed words: an unknown one is for `decide` to deny, on record.
-        `salt` is 32 random bytes in hex. Raises E_NOT_FOUND for a data set that is not in the catalogue.
+        `fields` None asks for every column; `reference` is the warrant or emergency that `legal_basis` rests on. `salt` is 32
+        random bytes in hex. Raises E_NOT_FOUND for a data set that is not in the catalogue.
         """
         await store.require(StubView(ctx.stub), DataSet, store.DATASET, dataset)
         attributes = ctx.identity.attributes
@@ -181,6 +204,9 @@ class Sharing(Contract):
             purpose=purpose,
             legal_basis=legal_basis,
             destination=destination,
+            fields=fields,
+            processors=processors,
+            reference=reference,
             salt=salt,
             filed_at=ctx.timestamp,
         )
@@ -192,7 +218,8 @@ class Sharing(Contract):
     async def decide(self, ctx: Context, request: Hex32) -> Receipt:
         """Decide a request on file; anyone may trigger it. A denial is a success too: both write a receipt.
 
-        Raises E_NOT_FOUND, E_STATE for a request that is decided already, E_TIME.
+        Raises E_NOT_FOUND, E_STATE for a request that is decided already, E_TIME, and E_PENDING while nothing but a
+        co-signature is missing that may still come (`COSIGN_WAIT` from its filing).
         """
         view = StubView(ctx.stub)
         if await view.get(receipt_key(request)) is not None:
@@ -203,7 +230,7 @@ class Sharing(Contract):
                 "read its receipt, or file a new request",
                 request=request,
             )
-        filed, receipt = await make_receipt(
+        filed, facts, receipt = await make_receipt(
             view,
             request,
             transaction_id=ctx.transaction_id,
@@ -211,7 +238,17 @@ class Sharing(Contract):
             channel=ctx.channel_id,
             decider=Decider.of_caller(ctx.identity),
         )
+        waits = receipt.code == "E_COSIGN" and not facts.evidence.cosign_refused
+        if waits and ctx.timestamp < filed.filed_at + COSIGN_WAIT:
+            raise refusal(
+                "E_PENDING",
+                "the request waits for a co-signature",
+                receipt.reasons[0].detail or "it is missing",
+                "have it co-signed and decide again",
+                request=request,
+            )
         await write_receipt(ctx, filed, receipt)
+        await record_effects(ctx, filed, facts, receipt)
         ctx.set_event("RequestDecided", {"receipt": receipt.id, "request": request})
         return receipt
 
@@ -273,7 +310,8 @@ class Sharing(Contract):
         """
         view = StubView(ctx.stub)
         filed = await _granted(ctx, view, request)
-        await _require_permit(view, request)
+        dataset = await store.require(view, DataSet, store.DATASET, filed.dataset)
+        await require_permit(ctx, view, filed, dataset)
         data = await ctx.stub.get_private_data(implicit_collection(filed.msp_id), payload_key(filed.dataset, request))
         if data is None:
             raise _not_delivered(request)
@@ -392,17 +430,26 @@ async def _granted(ctx: Context, view: StateView, request: str) -> Request:
     return filed
 
 
-async def _require_permit(view: StateView, request: str) -> None:
-    receipt = await store.read(view, Receipt, store.RECEIPT, request)
-    if receipt is None or receipt.decision != "permit":
-        undecided = receipt is None
+async def _subjects(view: StateView, entry: Publication) -> tuple[str, ...]:
+    """The persons that a data set is about: its own and those of its sources. Raises E_NOT_FOUND, E_LIMIT."""
+    found = {entry.subject} if entry.subject is not None else set()
+    for source in entry.sources:
+        found |= set((await store.require(view, DataSet, store.DATASET, source)).subjects)
+    if found and entry.personal == "none":
         raise refusal(
-            "E_NOT_PERMITTED",
-            "the request is not decided yet" if undecided else "the request was denied",
-            "data move only after a committed permit",
-            "have it decided first" if undecided else "read its receipt, which says why",
-            request=request,
+            "E_INPUT",
+            "a product of personal data is personal",
+            "its sources name the persons that they are about",
+            "say personal or sensitive, or leave out sources from which nobody can be told any more",
         )
+    if len(found) > SUBJECTS_MAX:
+        raise refusal(
+            "E_LIMIT",
+            "the sources are about too many persons",
+            f"at most {SUBJECTS_MAX} are named",
+            "name fewer sources",
+        )
+    return tuple(sorted(found))
 
 
 async def _releasable(ctx: Context, view: StateView, request: str) -> tuple[Request, DataSet]:
@@ -410,13 +457,21 @@ async def _releasable(ctx: Context, view: StateView, request: str) -> tuple[Requ
     filed = await store.require(view, Request, store.REQUEST, request)
     dataset = await _own(ctx, view, filed.dataset)
     await require_active_caller(ctx, view)
-    await _require_permit(view, request)
+    receipt = await require_permit(ctx, view, filed, dataset)
     if dataset.state != "published":
         raise refusal(
             "E_STATE",
             "the data set was withdrawn",
             "nothing more is delivered of it",
             "publish it anew",
+            request=request,
+        )
+    if receipt.fields is not None and set(receipt.fields) != {column.name for column in dataset.entry.columns}:
+        raise refusal(
+            "E_FIELDS",
+            "the permit is for some columns only",
+            f"it grants {', '.join(receipt.fields)}",
+            "publish these columns as a data set of their own, with this one as its source",
             request=request,
         )
     await require_active(view, filed.msp_id)

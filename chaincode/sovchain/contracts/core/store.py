@@ -38,6 +38,26 @@ ANCHOR_PROPOSAL: Final = "anchor-proposal"  # ballot id
 ANCHOR: Final = "anchor"  # channel, epoch as four digits
 CHALLENGE: Final = "challenge"  # challenge id
 ARRIVAL: Final = "arrival"  # challenge id
+PERSON: Final = "person"  # msp id, identity
+DELEGATION: Final = "delegation"  # delegate's msp id, role
+SUSPENDED_PLACE: Final = "suspended-place"  # jurisdiction
+HOLD: Final = "hold"  # data set id or pseudonym, order id
+ORDER: Final = "order"  # order id
+CORRECTION: Final = "correction"  # target, order id
+RECLASSIFICATION: Final = "reclassification"  # data set id
+PURGE: Final = "purge"  # data set id
+WARRANT: Final = "warrant"  # warrant id
+EMERGENCY: Final = "emergency"  # emergency id
+OPEN_EMERGENCY: Final = "open-emergency"  # msp id, identity
+COSIGNATURE: Final = "cosignature"  # request id, who
+DUTY: Final = "duty"  # request id, kind
+NOTICE: Final = "notice"  # msp id, request id
+EXPORTED: Final = "exported"  # owner's msp id, year
+RECEIVED: Final = "received"  # requester's msp id, owner's msp id, year
+WALLET: Final = "wallet"  # pseudonym
+REPRESENTATIVE: Final = "representative"  # pseudonym, msp id, identity
+CONSENT: Final = "consent"  # pseudonym, consent id
+ABOUT: Final = "about"  # pseudonym, data set id
 OUTGOING: Final = "outgoing"  # challenge id
 PAYLOAD: Final = "payload"  # private; owner's: data set id; grantee's: data set id, request id
 
@@ -92,6 +112,11 @@ def sha256_hex(data: bytes) -> str:
 def identity_hash(client_id: str) -> str:
     """Hex SHA-256 of a client id. It shortens; it hides nothing, as the certificate is in the transaction."""
     return hashlib.sha256(client_id.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def key(kind: str, *components: str) -> str:
+    """The state key of a record."""
+    return composite_key(kind, components)
 
 
 def encode_record(record: BaseModel) -> bytes:

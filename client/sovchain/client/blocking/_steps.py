@@ -149,6 +149,7 @@ class Transaction(Generic[R_co]):
             SubmitError: it was refused and will not commit.
             OutcomeUnknown: no answer came in time.
             SignatureMissing, SignatureRefused: it could not be signed, and was not sent.
+            CancelledError: `unfinished` says what was under way.
         """
         return PendingCommit(self._portal.run(self._original.submit()), self._portal)
 
