@@ -17,7 +17,7 @@ from sovchain.network import Network, Topology, UpdateRefused
 from sovchain.network.topologyparts import Batch
 from sovchain.network.updates import described, read_update
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(280)
 
 
 def topology() -> Topology:
