@@ -275,13 +275,10 @@ def test_a_third_operator_joins_with_the_others_signatures(tmp_path: Path) -> No
             bundle(gamma, (alpha, beta), "--founded", alpha.directory / "channels")
             gamma.ok("up", "--detach", "--dir", gamma.directory)
             assert gamma.until("evaluate", "logistics", "Waybills:read", WAYBILL["number"])["result"]
-            issued = gamma.act(
-                "submit", "logistics", "Waybills:issue", json.dumps({**WAYBILL, "number": "GY-00000002"})
-            )
+            gamma.act("submit", "logistics", "Waybills:issue", json.dumps({**WAYBILL, "number": "GY-00000002"}))
             assert (
                 beta.until("evaluate", "logistics", "Waybills:read", "GY-00000002")["result"]["custodian"] == "GammaMSP"
             )
-            assert issued["block"] > made["sequence"]
             held = [keys(operator.directory) for operator in found.values()]
             assert len(set().union(*held)) == sum(map(len, held))
         finally:
