@@ -329,15 +329,15 @@ def _mod(argument: list[int], value: Any, _raw: bool) -> bool:
         return False
     if divisor == 0:
         raise _Unmatchable("badarith")
-    found = abs(value) % abs(divisor)
-    return (-found if value < 0 else found) == remainder
+    found = abs(value) % abs(divisor)  # the sign of a remainder is the dividend's
+    return bool((-found if value < 0 else found) == remainder)
 
 
 def _type_of(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return "null" if value is None else "boolean"
-    kinds = {str: "string", list: "array", dict: "object"}
-    return kinds.get(type(value), "number")
+    kinds = {"str": "string", "list": "array", "dict": "object"}
+    return kinds.get(type(value).__name__, "number")
 
 
 _SIMPLE: Final[dict[str, Callable[[Any, Any, bool], bool]]] = {
