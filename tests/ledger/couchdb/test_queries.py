@@ -128,7 +128,7 @@ def test_a_query_goes_on_beyond_the_internal_limit() -> None:
 def test_values_come_back_as_go_and_couchdb_write_them() -> None:
     found = json_object(b'{"b": 1.0, "a": "<x>", "n": 12345678901234567890, "e": 1e21, "s": 0.5}')
     assert found is not None
-    assert written(found) == b'{"a":"\\u003cx\\u003e","b":1,"e":1.0e21,"n":12345678901234567000,"s":0.5}'
+    assert written(found) == b'{"a":"\\u003cx\\u003e","b":1,"e":1e+21,"n":12345678901234567000,"s":0.5}'
 
 
 def test_a_value_that_is_no_object_is_found_by_its_key_only() -> None:
@@ -155,7 +155,7 @@ def test_what_couchdb_cannot_hold_is_refused(key: str, value: bytes, text: str) 
 
 def test_a_pattern_that_would_not_end_is_given_up() -> None:
     with pytest.raises(FindRefused, match="regular expressions took more than 1 s"):
-        matches({"a": {"$regex": "^(a|a|ab)+$"}, "b": {"$regex": "^((a+)+)+$"}}, {"a": "a" * 5, "b": "a" * 40 + "!"})
+        matches({"a": {"$regex": "^(a|aa)+$"}}, {"a": "a" * 60 + "!"})
 
 
 def test_a_query_is_bounded_in_depth_and_length() -> None:
