@@ -157,7 +157,7 @@ async def _answers(network: Network) -> list[object]:
         # A peer of 2.5 refuses the single write, whose error stays in the contract's log; one of 3.1 the batch of them.
         with pytest.raises(EndorseError, match=r"field \[_id\] is not valid for the CouchDB state database|E_INTERNAL"):
             await contract.submit(Probe.put, "car4", b'{"_id":"x"}')
-        with pytest.raises(EndorseError, match='cannot begin with "_"|E_INTERNAL'):
+        with pytest.raises(EndorseError, match=r'cannot begin with "_"|E_INTERNAL'):
             await contract.submit(Probe.put, "_car", b"{}")
         answers: list[object] = []
         for query in QUERIES:

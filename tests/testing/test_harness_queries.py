@@ -36,7 +36,7 @@ class Cars(Contract):
         return [*(item.value.decode() for item in page.items), page.bookmark]
 
 
-CHAINCODE = Chaincode(Cars)
+CHAINCODE = Chaincode([Cars()])
 BY_OWNER = {"META-INF/statedb/couchdb/indexes/o.json": b'{"index":{"fields":["owner"]},"ddoc":"o","name":"o"}'}
 
 
