@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -90,6 +90,12 @@ class PackageStore:
         self._write(self._path(installed.package_id), package)
         self._packages[installed.package_id] = installed
         return installed
+
+    def keep(self, package_ids: Iterable[str]) -> None:
+        """Remove all packages but these, as if the others had not been installed yet."""
+        for unwanted in self._packages.keys() - set(package_ids):
+            self._path(unwanted).unlink(missing_ok=True)
+            del self._packages[unwanted]
 
     def read(self, package_id: str) -> bytes:
         """Return the bytes of an installed package. Raises PackageMissingError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from sovchain.ledger.difference import NonDeterminismError, first_difference
 from sovchain.ledger.errors import LedgerError
 from sovchain.ledger.package_store import PackageStore
 from sovchain.ledger.registry import Registry
+from sovchain.ledger.service import PassBy
 from sovchain.ledger.simulation import ERROR_THRESHOLD, PeerSimulation, ProposalRun, Simulation, SimulationFailedError
 from sovchain.ledger.state import Snapshot
 from sovchain.protocol.crypto import PrivateKey, sign
@@ -88,6 +90,15 @@ class Peer:
                 if channel is not None:
                     return channel.bundle.msps.msp(self.msp_id)
         return self._msp
+
+    def pass_by(self, service: str) -> PassBy:
+        """Return what takes a service's calls past the faults that are asked for (`faults.POINTS`)."""
+
+        async def pass_by(method: str) -> None:
+            point = "_".join(re.findall("[A-Z][a-z]*", method)).lower()
+            await self.registry.faults.at(f"{service}.{point}", msp_id=self.msp_id)
+
+        return pass_by
 
     async def simulate(self, run: ProposalRun, instance: int = 0) -> Simulation:
         """Simulate a proposal once, on one instance of its chaincode. Raises SimulationFailedError."""

@@ -22,6 +22,7 @@ from sovchain.ledger.definitions import SYSTEM_CHAINCODE_VERSION, SYSTEM_CHAINCO
 from sovchain.ledger.errors import LedgerError
 from sovchain.ledger.interest import chaincode_interest
 from sovchain.ledger.proposal_checks import CheckedProposal
+from sovchain.ledger.rpcstatus import StatusError
 from sovchain.ledger.simulator import SimulationResults, TxSimulator
 from sovchain.ledger.state import Snapshot
 from sovchain.ledger.system_call import SystemCall, failure
@@ -240,9 +241,12 @@ class PeerSimulation:
             CreatorCollectionAccess(channel, self._run.proposal.signed_data),
             is_init,
         )
-        call = Invocation(channel.channel_id, parsed.transaction_id, arguments, self._run.proposal.signed, is_init)
+        call = Invocation(channel.channel_id, parsed.transaction_id, arguments, self._run.proposal.shown, is_init)
         try:
+            await self._registry.faults.at("chaincode.execute", msp_id=self._peer.msp_id, channel=channel.channel_id)
             return await stream.execute(call, context, self)
+        except StatusError as fault:
+            raise ExecutionError(f"error sending: {fault.message}") from fault
         except ExecutionError as error:
             raise ExecutionError(f"error sending: {error}") from error
 

@@ -336,8 +336,8 @@ def _mod(argument: list[int], value: Any, _raw: bool) -> bool:
 def _type_of(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return "null" if value is None else "boolean"
-    kinds = {"str": "string", "list": "array", "dict": "object"}
-    return kinds.get(type(value).__name__, "number")
+    kinds: dict[type, str] = {str: "string", list: "array", dict: "object"}
+    return kinds.get(type(value), "number")
 
 
 _SIMPLE: Final[dict[str, Callable[[Any, Any, bool], bool]]] = {
