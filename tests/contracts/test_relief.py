@@ -165,7 +165,7 @@ async def test_an_objection_stops_the_case_until_it_is_resolved(world: World) ->
     with refused("E_STATE"):
         await world.submit(office("township", "y"), Relief.resolve, case, raised.id, "upheld", "no")
     await world.submit(OFFICES["township"], Relief.audit, case, "in order")
-    with refused("E_STATE", "audited"):
+    with refused("E_STATE", "publicity"):
         await world.submit("Supervisor", Relief.object, case, "too late")
 
 

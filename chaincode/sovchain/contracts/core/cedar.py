@@ -90,7 +90,7 @@ class CedarRequest:
     action: str
     resource: str
     context: Mapping[str, Any]
-    entities: Sequence[Mapping[str, Any]]
+    entities: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class CompiledLaws:
             "context": dict(request.context),
         }
         try:
-            answer = cedarpy.is_authorized(question, self._handle, [dict(entity) for entity in request.entities])
+            answer = cedarpy.is_authorized(question, self._handle, request.entities)
         except (ValueError, TypeError, OverflowError):  # UnicodeError is a ValueError; the engine denies on it
             return Evaluation((), self.policies, complete=False)
         if answer.decision not in {cedarpy.Decision.Allow, cedarpy.Decision.Deny}:

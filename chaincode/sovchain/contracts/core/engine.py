@@ -404,7 +404,7 @@ def _entities(request: DecisionInput, resource: Resource) -> list[dict[str, Any]
             what,
             [_uid("Jurisdiction", resource.jurisdiction)] if resource.jurisdiction else [],
         ),
-        *_jurisdictions(sorted(place for place in named if place is not None)),
+        *_jurisdictions(tuple(sorted(place for place in named if place is not None))),
     ]
 
 
@@ -414,7 +414,8 @@ def _entity(
     return {"uid": _uid(kind, name), "attrs": dict(attributes), "parents": list(parents)}
 
 
-def _jurisdictions(places: Iterable[str]) -> list[dict[str, Any]]:
+@lru_cache(maxsize=1024)
+def _jurisdictions(places: tuple[str, ...]) -> tuple[dict[str, Any], ...]:
     """Every named jurisdiction with those that contain it, each a child of the next larger one."""
     nodes: dict[str, list[dict[str, str]]] = {}
     for place in places:
@@ -422,7 +423,7 @@ def _jurisdictions(places: Iterable[str]) -> list[dict[str, Any]]:
             path = jurisdiction_path(place)
             for parent, node in zip((None, *path), path, strict=False):
                 nodes[node] = [_uid("Jurisdiction", parent)] if parent else []
-    return [_entity("Jurisdiction", node, {}, parents) for node, parents in sorted(nodes.items())]
+    return tuple(_entity("Jurisdiction", node, {}, parents) for node, parents in sorted(nodes.items()))
 
 
 def _cedar_time(moment: datetime) -> str:

@@ -20,7 +20,7 @@ from sovchain.contracts.core import store
 from sovchain.contracts.core.ballots import require_admin
 from sovchain.contracts.core.crossing_records import Challenge
 from sovchain.contracts.core.portable import Portable
-from sovchain.contracts.core.records import Hex32, MspId, Page, Record, ShortText, Timestamp, Word
+from sovchain.contracts.core.records import Hex32, MspId, Page, Record, ShortText, Timestamp, Word, format_time
 from sovchain.contracts.core.refusal import refusal
 from sovchain.contracts.core.registry import require_active_caller
 from sovchain.contracts.core.store import StubView, identity_hash
@@ -152,21 +152,24 @@ def another_person(ctx: Context, case: Case, given: Given) -> bool:
 
 
 @guard("E_PUBLICITY", "the publicity is over")
-def publicity_over(ctx: Context, case: Case, given: Given) -> bool:
+def publicity_over(ctx: Context, case: Case, given: Given) -> bool | str:
     """Its end was fixed when it began."""
-    return case.publicity_ends is not None and ctx.timestamp >= case.publicity_ends
+    ends = case.publicity_ends
+    return ends is not None and (ctx.timestamp >= ends or f"it ends at {format_time(ends)}")
 
 
 @guard("E_OBJECTION", "no objection is open or upheld")
-def unopposed(ctx: Context, case: Case, given: Given) -> bool:
+def unopposed(ctx: Context, case: Case, given: Given) -> bool | str:
     """An upheld one leaves rejection only."""
-    return all(one.state == "dismissed" for one in given["objections"])
+    standing = [one.state for one in given["objections"] if one.state != "dismissed"]
+    return not standing or f"one is {standing[0]}"
 
 
 @guard("E_BUDGET", "the budget reaches for one more grant")
-def within_budget(ctx: Context, case: Case, given: Given) -> bool:
+def within_budget(ctx: Context, case: Case, given: Given) -> bool | str:
     """Over all approvals of the programme so far."""
-    return bool(given["spent_fen"] + given["grant_fen"] <= given["budget_fen"])
+    left = int(given["budget_fen"] - given["spent_fen"])
+    return int(given["grant_fen"]) <= left or f"{left} fen are left of it"
 
 
 @guard("E_STATE", "the case is in a publicity")

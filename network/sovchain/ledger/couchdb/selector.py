@@ -101,9 +101,13 @@ def _is_regex(value: Any) -> bool:
     return True
 
 
-def _compiled(text: str) -> regex.Pattern[bytes]:
-    # CouchDB hands bytes to PCRE without its Unicode mode: a dot is one byte, \w is ASCII.
-    return regex.compile(text.encode(errors="replace"), regex.VERSION0)
+def _compiled(text: str) -> regex.Pattern[str]:
+    return regex.compile(_latin(text), regex.VERSION0)
+
+
+def _latin(text: str) -> str:
+    """Return UTF-8 as CouchDB's PCRE sees it, which knows no Unicode: each byte is a character of Latin-1."""
+    return text.encode(errors="replace").decode("latin-1")
 
 
 _ACCEPTED: Final[dict[str, Callable[[Any], bool]]] = {
@@ -212,7 +216,7 @@ class Matcher:
         """Takes the result of `normalize`."""
         self._selector = selector
         self._left_s = REGEX_BUDGET_S
-        self._patterns: dict[str, regex.Pattern[bytes]] = {}
+        self._patterns: dict[str, regex.Pattern[str]] = {}
         self._paths: dict[str, list[str]] = {}
 
     def matches(self, fields: dict[str, Any]) -> bool:
@@ -273,7 +277,7 @@ class Matcher:
             compiled = self._patterns[pattern] = _compiled(pattern)
         started = time.monotonic()
         try:
-            return compiled.search(value.encode(errors="replace"), timeout=max(self._left_s, 0.001)) is not None
+            return compiled.search(_latin(value), timeout=max(self._left_s, 0.001)) is not None
         except TimeoutError:
             raise FindRefused(
                 f"the query's regular expressions took more than {REGEX_BUDGET_S:g} s; make them simpler, or narrow "
