@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from namedcalls import Named
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, PlainSerializer
 
 from sovchain.chaincode import (
     ArgumentError,
@@ -22,10 +22,13 @@ from sovchain.chaincode import (
     Contract,
     DefinitionError,
     Operation,
+    ResultError,
     Transient,
     query,
     transaction,
 )
+from sovchain.chaincode.exacttext import model_concerns
+from sovchain.chaincode.values import encode_value
 from sovchain.client import EndorseError
 from sovchain.protocol.canonical import MAX_DEPTH, canonical_json
 from sovchain.testing import ContractHarness, refused
@@ -45,6 +48,18 @@ class Part(BaseModel):
     name: str
     parts: list[Part] = []
     price: Decimal | None = None
+
+
+class Stamp(BaseModel):
+    """Times and numbers wherever they can be."""
+
+    at: datetime
+    amount: Decimal = Decimal(1)
+    many: list[datetime | None] = []
+    numbers: tuple[Decimal, ...] = ()
+    named: dict[str, datetime] = {}
+    text: str = ""
+    told: Annotated[datetime | None, PlainSerializer(lambda moment: "told", when_used="json-unless-none")] = None
 
 
 @dataclass
@@ -103,6 +118,14 @@ class Echo(Contract):
     @query
     async def pair(self, ctx: Context, value: Pair) -> Pair:
         return value
+
+    @query
+    async def stamp(self, ctx: Context, value: Stamp) -> Stamp:
+        return value
+
+    @query
+    async def unzoned(self, ctx: Context) -> Stamp:
+        return Stamp(at=datetime(2026, 1, 2))
 
     @query
     async def optional(self, ctx: Context, value: Part | None = None) -> Part | None:
@@ -171,6 +194,73 @@ async def test_a_value_comes_back_as_it_went(harness: ContractHarness, name: str
     value = data.draw(VALUES[name])
     operation: Operation[..., Any] = Echo.operations()[name]
     assert await harness.caller("Org1").evaluate(operation, value) == value
+
+
+async def test_times_and_numbers_inside_json_have_one_text_each(harness: ContractHarness) -> None:
+    """Two clients who mean the same must not make two states of it."""
+    east, utc = "2026-01-02T08:00:00.5+08:00", "2026-01-02T00:00:00.500000Z"
+    written = {
+        "at": east,
+        "amount": "1.50",
+        "many": [east, None],
+        "numbers": ["-2"],
+        "named": {"k": east},
+        "text": east,
+        "told": east,
+    }
+    payload = await harness.caller("Org1").evaluate(Named("Echo:stamp"), json.dumps(written).encode())
+    expected = {
+        "at": utc,
+        "amount": "1.50",
+        "many": [utc, None],
+        "numbers": ["-2"],
+        "named": {"k": utc},
+        "text": east,
+        "told": "told",
+    }
+    assert json.loads(payload) == expected
+    moment = datetime.fromisoformat(east)
+    found = await harness.caller("Org1").evaluate(Echo.stamp, Stamp(at=moment, named={"k": moment}))
+    assert (found.at.isoformat(), found.named["k"].tzinfo) == ("2026-01-02T00:00:00.500000+00:00", UTC)
+
+
+@pytest.mark.parametrize(
+    ("sent", "text"),
+    [
+        ('{"at":"2026-01-02T00:00:00"}', "at: is not an RFC 3339 time"),
+        ('{"at":"1700000000"}', "at: is not an RFC 3339 time"),
+        ('{"at":"2026-01-02 00:00:00Z"}', "at: is not an RFC 3339 time"),
+        ('{"at":"9999-12-31T23:59:59-01:00"}', "at: is not an existing time"),
+        ('{"at":"2026-01-02T00:00:00Z","amount":"1E+3"}', "amount: is not a decimal number without exponent"),
+        ('{"at":"2026-01-02T00:00:00Z","amount":"1_0"}', "amount: is not a decimal number without exponent"),
+        ('{"at":"2026-01-02T00:00:00Z","many":[null,"2026-01-02T00:00:00"]}', "many.1: is not an RFC 3339 time"),
+        ('{"at":"2026-01-02T00:00:00Z","named":{"SECRET":"2026-01-02T00:00:00"}}', "named.*: is not an RFC 3339 time"),
+    ],
+)
+async def test_what_has_another_text_inside_json_is_refused_by_its_place(
+    harness: ContractHarness, sent: str, text: str
+) -> None:
+    with refused("E_ARGUMENT", text) as refusal:
+        await harness.caller("Org1").evaluate(Named("Echo:stamp"), sent.encode())
+    assert "SECRET" not in str(refusal.error)
+
+
+async def test_a_time_without_a_zone_leaves_no_contract(
+    harness: ContractHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with refused("E_INTERNAL"):
+        await harness.caller("Org1").evaluate(Echo.unzoned)
+    assert "has no time zone" in capsys.readouterr().out
+    with pytest.raises(ArgumentError, match="has no time zone"):
+        Echo.stamp.encode(Stamp(at=datetime(2026, 1, 2)))
+
+
+@pytest.mark.parametrize("value", [{"at": datetime(2026, 1, 2)}, [Stamp(at=datetime(2026, 1, 2))]])
+def test_events_have_the_same_texts(value: Any) -> None:
+    east = datetime.fromisoformat("2026-01-02T08:00:00+08:00")
+    assert encode_value({"b": [east], "a": Decimal("1E+2")}) == b'{"a":"100","b":["2026-01-02T00:00:00Z"]}'
+    with pytest.raises(ResultError, match="has no time zone"):
+        encode_value(value)
 
 
 @given(parts)
@@ -299,3 +389,14 @@ def test_what_cannot_travel_is_refused_when_the_class_is_defined(annotation: Any
     method.__annotations__["value"] = annotation
     with pytest.raises(DefinitionError, match=text):
         type("Bad", (Contract,), {"method": transaction(method)})
+
+
+def test_a_model_may_have_a_field_that_is_called_type() -> None:
+    class Entry(BaseModel):
+        type: str
+        at: datetime
+
+    class Plain(BaseModel):
+        type: str
+
+    assert (model_concerns(Entry), model_concerns(Plain)) == (True, False)

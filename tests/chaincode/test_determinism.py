@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import re
 import sys
@@ -11,6 +12,7 @@ from types import ModuleType
 
 import planted
 import pytest
+from fabricprograms import fabric_programs
 from hypothesis import given
 from hypothesis import strategies as st
 from planted import Planted
@@ -18,6 +20,7 @@ from planted import Planted
 from sovchain.chaincode import Chaincode, Context, Contract, DefinitionError, query
 from sovchain.chaincode.determinism.lint import Finding, lint_paths, lint_source
 from sovchain.chaincode.determinism.rules import FORBIDDEN, RULES
+from sovchain.chaincode.serve import DETERMINISM_VARIABLE
 from sovchain.client import EndorseError
 from sovchain.network import Network, Topology
 from sovchain.network.topology import ChaincodeSpec, Channel, OrderingOrganization, Organization
@@ -236,6 +239,15 @@ async def test_a_contract_that_swallows_the_refusal_is_refused_at_the_end() -> N
         await harness.caller("Org1").evaluate(Sly.read)
 
 
+async def test_whoever_runs_it_makes_a_chaincode_stricter_and_never_laxer(guarded: ModuleType) -> None:
+    chaincode = Chaincode([guarded.Planted()])
+    for mode, stands in (("off", "off"), ("refuse", "refuse"), ("warn", "refuse"), ("off", "refuse")):
+        chaincode.guard(mode)  # type: ignore[arg-type]  # text from a table
+        assert chaincode.determinism == stands
+    with refused("E_DETERMINISM"):
+        await ContractHarness(chaincode).caller("Org1").submit(guarded.Planted.clock_time)
+
+
 def test_another_mode_is_refused() -> None:
     with pytest.raises(DefinitionError, match="off, warn, refuse"):
         Chaincode([Planted()], determinism="sometimes")  # type: ignore[arg-type]
@@ -279,24 +291,31 @@ SAME_IN_TWO_PROCESSES = {
 }
 
 
-@pytest.fixture(scope="module")
-def test_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostedNetwork]:
-    topology = Topology(
+def planted_topology(*modules: str, fabric_version: str = "3.1") -> Topology:
+    """Three organisations, and a chaincode from each of these modules of the same name."""
+    members = ("North", "South", "East")
+    return Topology(
         name="planted",
         domain="planted.example",
-        organizations=tuple(Organization(name=name) for name in ("North", "South", "East")),
-        ordering_organizations=tuple(OrderingOrganization(operator=name) for name in ("North", "South", "East")),
-        channels=(Channel(name="rooms", members=("North", "South", "East")),),
+        fabric_version=fabric_version,
+        organizations=tuple(Organization(name=name) for name in members),
+        ordering_organizations=tuple(OrderingOrganization(operator=name) for name in members),
+        channels=(Channel(name="rooms", members=members),),
         chaincodes=tuple(
             ChaincodeSpec(
-                name=name,
-                module=module,
+                name=name.removeprefix("planted_"),
+                module=f"{name}:chaincode",
                 channels=("rooms",),
                 endorsement_policy="AND('NorthMSP.peer','SouthMSP.peer')",
             )
-            for name, module in (("planted", "planted:chaincode"), ("guarded", "planted_guarded:chaincode"))
+            for name in modules
         ),
     )
+
+
+@pytest.fixture(scope="module")
+def test_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostedNetwork]:
+    topology = planted_topology("planted", "planted_guarded")
     with HostedNetwork(tmp_path_factory.mktemp("planted") / "network", "embedded", topology) as network:
         yield network
 
@@ -330,3 +349,25 @@ async def test_a_guarded_chaincode_refuses_on_the_peers_of_a_network(test_ledger
             with refused("E_DETERMINISM") as refusal:
                 await contract.submit(operation.name)
             assert refusal.fields == {"rule": rule}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("version", ["2.5", "3.1"])
+async def test_whoever_runs_real_peers_can_have_a_chaincode_guarded(
+    version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chaincode says nothing about it: the operator's variable alone has every planted bug refused by its rule."""
+    await asyncio.to_thread(fabric_programs, version)
+    monkeypatch.setenv(DETERMINISM_VARIABLE, "refuse")
+    topology = planted_topology("planted", fabric_version=version)
+    named = [method for method in METHODS if bug_of(method) in SEEN_AT_RUN_TIME]
+    with HostedNetwork(tmp_path / "network", "native", topology) as hosted:
+        async with Network.attach(hosted.directory) as network, network.connect("North") as gateway:
+            contract = gateway.network("rooms").contract("planted")
+            await contract.submit(Planted.steady)
+            for method in named:
+                with refused("E_DETERMINISM") as refusal:
+                    await contract.submit(f"Planted:{method}")
+                assert refusal.fields == {"rule": bug_of(method)}, method
+    assert len(named) > 10

@@ -207,6 +207,11 @@ async def test_connect_with_an_external_builders_metadata_ends_with_its_stream(
         (("serve", MODULE), serving(0, CHAINCODE_SERVER_ADDRESS="192.0.2.1:7"), "cannot listen on 192.0.2.1:7"),
         (("serve", MODULE), serving(0, CHAINCODE_HEALTH_ADDRESS="x"), "x is no address"),
         (("serve", MODULE), serving(0, SOVCHAIN_OWN_READS="loud"), "SOVCHAIN_OWN_READS is silent, warn or refuse"),
+        (
+            ("serve", MODULE),
+            serving(0, SOVCHAIN_DETERMINISM="yes"),
+            "SOVCHAIN_DETERMINISM is off, warn or refuse",
+        ),
         (("serve", MODULE, "--max-running", "0"), serving(0), "--max-running is a positive number"),
         (("connect", MODULE), {}, "the environment variable CORE_CHAINCODE_ID_NAME is not set"),
         (("connect", MODULE), {"CORE_CHAINCODE_ID_NAME": "x"}, "the environment variable CORE_PEER_ADDRESS is not set"),
@@ -221,7 +226,7 @@ def test_what_is_missing_or_wrong_is_said_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for name in list(os.environ):
-        if name.startswith(("CHAINCODE_", "CORE_", "SOVCHAIN_OWN")):
+        if name.startswith(("CHAINCODE_", "CORE_", "SOVCHAIN_OWN", "SOVCHAIN_DET")):
             monkeypatch.delenv(name)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
@@ -76,6 +77,11 @@ class Boxes(Contract):
         ctx.blocking_private_records(Box, "attic").put(box, salt=b"0" * 16)
         return [*found, str(boxes.get(box.shelf, box.number) is None), str(len(boxes.find("by_color", Color.RED)))]
 
+    @transaction
+    async def stamp(self, ctx: Context, offset_h: int | None) -> None:
+        zone = None if offset_h is None else timezone(timedelta(hours=offset_h))
+        await ctx.records(Box).put(Box(shelf="A", number=1, since=datetime(2026, 1, 2, 8, tzinfo=zone)))
+
     @query
     async def get(self, ctx: Context, shelf: str, number: int) -> Box | None:
         return await ctx.records(Box).get(shelf, number)
@@ -149,6 +155,18 @@ async def test_a_record_is_read_back_and_lies_under_the_key_of_its_fields(harnes
     with refused("E_NOT_FOUND") as refusal:
         await one.evaluate(Boxes.require, "a", 8)
     assert refusal.fields == {"record": "Box", "key": ["a", "0000000000000008"]}
+
+
+async def test_a_time_is_kept_in_utc_whatever_zone_the_contract_gave_it(
+    harness: ContractHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = await harness.caller("Org1").submit(Boxes.stamp, 8)
+    stored = done.writes()[composite_key("Box", ["A", f"{1:016d}"])]
+    assert stored is not None
+    assert json.loads(stored)["since"] == "2026-01-02T00:00:00Z"
+    with refused("E_INTERNAL"):
+        await harness.caller("Org1").submit(Boxes.stamp, None)
+    assert "has no time zone" in capsys.readouterr().out
 
 
 async def test_methods_without_async_have_the_same_records(harness: ContractHarness) -> None:

@@ -1,4 +1,4 @@
-"""64 callers at once for 20 s, or for 10 minutes with --long, who change their minds at random: nothing stalls, is lost or mixed up.
+"""64 callers at once for 8 s, or for 10 minutes with --long, who change their minds at random: nothing stalls, is lost or mixed up.
 
 On Fabric 3.1 where this machine has it, on the embedded ledger otherwise.
 """
@@ -111,7 +111,7 @@ async def soak(lab: Lab, seconds: float, memory: list[int]) -> Soak:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("seconds", [20, pytest.param(600, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [8, pytest.param(600, marks=pytest.mark.long)])
 async def test_many_callers_who_change_their_minds(seconds: float, tmp_path: Path) -> None:
     try:
         await find_programs("3.1")

@@ -78,6 +78,26 @@ async def test_of_a_transaction_id_that_comes_twice_the_ledger_is_asked(contract
     assert (await pending.committed()).block_number == 8
 
 
+@pytest.mark.parametrize("refused", [False, True])
+async def test_what_is_sent_again_after_its_block_is_asked_for(
+    gateway: Gateway, contract: Contract, fake: FakeGateway, refused: bool
+) -> None:
+    """BFT nodes take the same bytes only once (SmartBFT's request pool), so that no further block has them."""
+    queue: asyncio.Queue[bytes] = asyncio.Queue()
+    fake.script("feed", Stream((told(7),), more=queue))
+    await warmed(contract, fake)
+    transaction = await contract.proposal("make", "a").endorse()
+    pending = await transaction.submit()
+    await queue.put(told(8, (pending.transaction_id, 0)))
+    first = await pending.committed()
+    fake.script("CommitStatus", commit(0, 8))
+    if refused:  # and the copy that another process holds does not know that it was sent
+        transaction = gateway.load_transaction(transaction.to_bytes())
+        fake.script("Submit", fail(BROKEN, "no quorum", ("o1:7050", "O1MSP", "request already processed")))
+    again = await transaction.submit()
+    assert (await again.committed(timeout_s=2)).block_number == first.block_number == 8
+
+
 async def test_a_block_that_does_not_come_leaves_the_outcome_unknown_and_can_be_asked_for(
     fake: FakeGateway, user: SigningIdentity
 ) -> None:

@@ -172,7 +172,8 @@ async def test_a_connection_cut_at_every_point_of_a_submit_never_lies(fake: Fake
             await contract.submit("make", "measure")
             length = proxy.bytes_down - before
             outcomes: dict[str, int] = {}
-            for at in range(1, length, max(length // 40, 1)):
+            # Nearly all of it is the endorsement; what answers the sent transaction is in the last bytes.
+            for at in (*range(1, length - 200, length // 20), *range(length - 200, length + 100, 6)):
                 await gateway._connection.endpoints[0].ready()
                 proxy.cut_after_down = at
                 sent = len(fake.requests["Submit"])
@@ -189,7 +190,8 @@ async def test_a_connection_cut_at_every_point_of_a_submit_never_lies(fake: Fake
                 outcomes[outcome] = outcomes.get(outcome, 0) + 1
                 proxy.cut_after_down = None
     assert proxy.cuts > 30, "the cuts did not happen"
-    assert outcomes["committed"] >= 1, outcomes
+    assert outcomes["EndorseError"] > 10, outcomes
+    assert outcomes["committed"] + outcomes.get("unknown", 0) > 20, outcomes
 
 
 async def test_a_unix_socket_and_a_channel_of_ones_own(

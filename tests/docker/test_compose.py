@@ -18,7 +18,7 @@ from sovchain.network.files import write_file
 from sovchain.network.material import Material
 from sovchain.network.ports import allocate
 from sovchain.network.runtimes import Site, create_runtime
-from sovchain.network.runtimes.chaincodes import chaincodes_of
+from sovchain.network.runtimes.chaincodes import served_by
 from sovchain.network.runtimes.compose import ComposeFile, project_name
 from sovchain.network.runtimes.docker_code import further_code
 from sovchain.network.runtimes.docker_images import Images
@@ -42,9 +42,8 @@ def filled(directory: Path, topology: Topology) -> ComposeFile:
     file = ComposeFile("10001:10001")
     containers = Containers(site, Images.choose(topology.fabric_version, {}), file, metrics_root(site, NOW))
     for organization in topology.organizations:
-        if chaincodes_of(topology, organization):
-            chaincode_packages(site, organization, NOW)
-            containers.add_chaincodes(organization, further_code(topology.chaincodes))
+        chaincode_packages(site, organization, NOW)
+        containers.add_chaincodes(organization, further_code(topology.chaincodes), served_by(topology, organization))
     for part in material.organizations.values():
         if part.organization.certificate_authority == "fabric-ca":
             containers.add_authority(part)
@@ -117,6 +116,34 @@ def test_databases_authorities_and_watchers_wait_for_their_profile(file: Compose
     assert {name for name, chosen in profiles.items() if chosen is None and "_" not in name} == {
         f"chaincode.{organization.name}" for organization in default_topology().organizations
     }
+
+
+def test_a_chaincode_that_comes_later_has_a_container_and_a_name_of_its_own(directory: Path) -> None:
+    """Its name goes with its port, which stays when one container serves all: so the package stays the same."""
+    topology = default_topology()
+    runtime = create_runtime("docker")
+    ports = allocate(runtime.services(topology), 22_000, {})
+    site = Site(directory / "later", topology, ports, runtime.endpoints(topology, ports))
+    organization = topology.organization("Government")
+    packages = chaincode_packages(site, organization, NOW)
+    file = ComposeFile("10001:10001")
+    containers = Containers(site, Images.choose("3.1", {}), file, metrics_root(site, NOW))
+    served = served_by(topology, organization)
+    first = containers.add_chaincodes(organization, {}, served[:1])
+    second = containers.add_chaincodes(organization, {}, served[1:], further=True)
+    assert (first, second) == ("chaincode.Government", f"chaincode.Government.{served[1][0].label}")
+    names = [file.services[name]["networks"]["nodes"]["aliases"] for name in (first, second)]
+    assert names[1] == [f"{ports[port]}.chaincode.{organization.domain}" for _, port in served[1:]]
+    assert not set(names[0]) & set(names[1])
+    assert chaincode_packages(site, organization, NOW) == packages
+
+
+def test_a_service_is_taken_out_with_its_volumes(directory: Path, file: ComposeFile) -> None:
+    copy = filled(directory, everything())
+    assert copy.remove("peer0_logistics_guiyang_example") == ["data.peer0_logistics_guiyang_example"]
+    document = yaml.safe_load(copy.text("head"))
+    assert file.services.keys() - document["services"].keys() == {"peer0_logistics_guiyang_example"}
+    assert "data.peer0_logistics_guiyang_example" not in document["volumes"]
 
 
 def test_every_image_has_a_full_version(file: ComposeFile) -> None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,8 @@ class Prometheus:
 
 
 @pytest.fixture(scope="module")
-def prometheus(engine: Engine, network: Sovchain) -> Prometheus:
-    """The network's own Prometheus, started beside it, once it has asked every node twice."""
+def prometheus(engine: Engine, network: Sovchain) -> Iterator[Prometheus]:
+    """The network's own Prometheus, started beside it, once it has asked every node twice. Others find it gone."""
     image = Images.choose("3.1", {}).prometheus
     try:
         asyncio.run(engine.check_images({image: f"docker pull {image}"}))
@@ -85,10 +86,12 @@ def prometheus(engine: Engine, network: Sovchain) -> Prometheus:
     while found.up() < nodes or len(found.ask("rate(process_cpu_seconds_total[1m])")) < nodes:
         assert time.monotonic() < deadline, docker("logs", containers_of(network.directory)["prometheus"])
         time.sleep(0.5)
-    return found
+    yield found
+    docker("rm", "--force", containers_of(network.directory)["prometheus"])
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.long
 def test_every_node_is_asked_under_its_own_name(prometheus: Prometheus, network: Sovchain) -> None:
     topology = Network.status(network.directory).topology
     assert topology is not None
@@ -99,6 +102,7 @@ def test_every_node_is_asked_under_its_own_name(prometheus: Prometheus, network:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.long
 def test_every_question_of_dashboard_and_rules_is_about_metrics_that_nodes_serve(prometheus: Prometheus) -> None:
     served = prometheus.names()
     for question in [*dashboard_questions(), *rule_questions()]:
@@ -111,10 +115,12 @@ def test_every_question_of_dashboard_and_rules_is_about_metrics_that_nodes_serve
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.long
 def test_the_rules_are_loaded_and_quiet_on_a_healthy_network(prometheus: Prometheus) -> None:
     assert [question for question in rule_questions() if prometheus.ask(question)] == []
 
 
+@pytest.mark.long
 def test_prometheus_is_as_confined_as_the_rest(prometheus: Prometheus, network: Sovchain) -> None:
     (found,) = json.loads(docker("inspect", containers_of(network.directory)["prometheus"]))
     assert found["HostConfig"]["ReadonlyRootfs"]

@@ -144,6 +144,7 @@ def test_a_planted_marker_is_in_the_parties_private_stores_only(network: Sovchai
     search(network, tmp_path)
 
 
+@pytest.mark.long
 def test_a_killed_supervisor_leaves_what_the_next_start_takes_up(network: Sovchain) -> None:
     before = network.ok("status")
     network.kill()

@@ -69,7 +69,8 @@ def password(node_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("version", ["2.5", pytest.param("3.1", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("version", ["2.5", "3.1"])
 def test_rich_queries_run_on_real_peers_and_the_password_is_nowhere(
     version: str, node_folder: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -178,6 +178,7 @@ def test_unknown_names_and_reasons_are_said(network: Sovchain) -> None:
         assert why in done.err, done.err
 
 
+@pytest.mark.long
 def test_a_fabric_ca_that_is_down_is_said_and_all_comes_up_again(network: Sovchain) -> None:
     before = {row["name"]: row["ends_at"] for row in ok(network, "identity", "list", "--org", "Logistics")}
     network.down()

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that fails as a test tells it: silence without a word, cuts, refusals. It counts its bytes."""
+"""A TCP proxy on loopback that fails as a test tells it: silence without a word, delays, cuts, refusals. It counts its bytes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ class TcpProxy:
         self.bytes_up = 0
         self.bytes_down = 0
         self.cut_after_down: int | None = None
+        self.cut_after_up: int | None = None
+        self.delay_s = 0.0
+        """How long each piece of data is held back, in seconds."""
         self.cuts = 0
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -61,6 +64,12 @@ class TcpProxy:
         """Whether new connections are closed at once."""
         self._refusing = refusing
 
+    def _allow(self, down: bool, left: int | None) -> None:
+        if down:
+            self.cut_after_down = left
+        else:
+            self.cut_after_up = left
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         if self._refusing:
@@ -90,16 +99,20 @@ class TcpProxy:
         try:
             while data := await reader.read(65_536):
                 await self._flowing.wait()
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
                 if down:
                     self.bytes_down += len(data)
                 else:
                     self.bytes_up += len(data)
-                if down and self.cut_after_down is not None:
-                    data, self.cut_after_down = data[: self.cut_after_down], self.cut_after_down - len(data)
+                left = self.cut_after_down if down else self.cut_after_up
+                if left is not None:
+                    data, left = data[:left], left - len(data)
+                    self._allow(down, left)
                 writer.write(data)
                 await writer.drain()
-                if down and self.cut_after_down is not None and self.cut_after_down <= 0:
-                    self.cut_after_down = None
+                if left is not None and left <= 0:
+                    self._allow(down, None)
                     self.cut()
                     return
         except (OSError, ConnectionError):

@@ -14,6 +14,7 @@ from sovchain.chaincode.records import endorsed_by
 from sovchain.client import CommitRejected, EndorseError, EvaluateError
 from sovchain.network.topology import Collection
 from sovchain.testing import ContractHarness, refused
+from sovchain.testing.harness import Caller
 
 
 class Bank(Contract):
@@ -118,9 +119,15 @@ class Bank(Contract):
         raise RuntimeError("SECRET")
 
     @transaction
-    async def call(self, ctx: Context, other: str, function: str, key: str) -> str:
-        answer = await ctx.stub.invoke_chaincode(other, [function.encode(), key.encode(), b"1"])
+    async def call(self, ctx: Context, other: str, function: str, key: str, channel: str = "") -> str:
+        answer = await ctx.stub.invoke_chaincode(other, [function.encode(), key.encode(), b"1"], channel=channel)
         return answer.payload.decode()
+
+    @transaction
+    async def and_back(self, ctx: Context, key: str, there: str, home: str) -> str:
+        """Have the bank of another channel call the bank of the channel `home`."""
+        args = [b"Bank:call", b"bank", b"Bank:put", key.encode(), home.encode()]
+        return (await ctx.stub.invoke_chaincode("bank", args, channel=there)).payload.decode()
 
 
 COLLECTIONS = [
@@ -298,6 +305,45 @@ async def test_chaincodes_call_each_other_in_one_transaction(harness: ContractHa
     for name in ("missing", "bank"):
         with pytest.raises(EndorseError):
             await harness.caller("North").submit(Bank.call, name, "Bank:put", "k")
+
+
+async def test_a_call_to_another_channel_reads_there_and_writes_nothing(harness: ContractHarness) -> None:
+    annex = ContractHarness(Chaincode([Bank()]), name="bank", channel="annex", organizations=["North", "South"])
+    harness.join(annex)
+    north, there = harness.caller("North"), annex.caller("North")
+    await there.submit(Bank.add, "k", 41)
+    done = await north.submit(Bank.call, "bank", "Bank:add", "k", "annex")
+    assert done.result == "42"
+    assert (annex.state.get("bank", "k"), annex.state.height) == (b"41", 2)
+    assert harness.state.get("bank", "k") is None
+    assert [entry.namespace for entry in done.rwset.namespaces] == []
+    # The other way round, and the caller is known there under its own name.
+    assert (await there.submit(Bank.call, "bank", "Bank:add", "k", "channel")).result == "1"
+
+
+async def test_a_call_to_another_channel_is_refused_as_by_a_peer(
+    harness: ContractHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The contract that does not catch it fails; its log has the peer's words."""
+    annex = ContractHarness(Chaincode([Bank()]), name="bank", channel="annex", organizations=["North", "South"])
+
+    async def is_refused(caller: Caller, operation: Any, *arguments: str) -> str:
+        with refused("E_INTERNAL"):
+            await caller.submit(operation, *arguments)
+        return capsys.readouterr().out
+
+    north, east = harness.caller("North"), harness.caller("East")
+    call = (Bank.call, "bank", "Bank:put", "k", "annex")
+    assert "policy manager for channel [annex]" in await is_refused(north, *call)
+    harness.join(annex)
+    assert "policy manager for channel [annex]" in await is_refused(east, *call), "its peer is not on the channel"
+    elsewhere = harness.caller("East", endorsers=["North"])
+    assert "no member of the channel" in await is_refused(elsewhere, *call)
+    assert "chaincode other not found" in await is_refused(north, Bank.call, "other", "Bank:put", "k", "annex")
+    # A chaincode has one transaction of an id on each channel, so there is no way back to it.
+    assert "(channel) exists" in await is_refused(north, Bank.and_back, "k", "annex", "channel")
+    with pytest.raises(ValueError, match="different names"):
+        harness.join(ContractHarness(Chaincode([Bank()]), channel="annex"))
 
 
 async def test_unknown_organisations_and_what_was_not_expected_are_told(harness: ContractHarness) -> None:

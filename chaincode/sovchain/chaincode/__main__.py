@@ -65,7 +65,13 @@ def _options(options: argparse.Namespace) -> RunOptions:
     from sovchain.chaincode.handler import Limits
     from sovchain.chaincode.ownreads import OWN_READS_VARIABLE
     from sovchain.chaincode.peerstub import StubOptions
-    from sovchain.chaincode.serve import HEALTH_VARIABLE, RunOptions, own_reads_mode
+    from sovchain.chaincode.serve import (
+        DETERMINISM_VARIABLE,
+        HEALTH_VARIABLE,
+        RunOptions,
+        determinism_mode,
+        own_reads_mode,
+    )
 
     mode = own_reads_mode(options.own_reads or os.environ.get(OWN_READS_VARIABLE) or "silent")
     for name in ("max_running", "transaction_timeout", "grace"):
@@ -77,6 +83,7 @@ def _options(options: argparse.Namespace) -> RunOptions:
         health=options.health or os.environ.get(HEALTH_VARIABLE, ""),
         exit_with_parent=options.exit_with_parent,
         grace_s=options.grace,
+        determinism=determinism_mode(options.determinism or os.environ.get(DETERMINISM_VARIABLE) or "off"),
     )
 
 
@@ -112,6 +119,11 @@ def _parser() -> argparse.ArgumentParser:
             "--own-reads",
             choices=("silent", "warn", "refuse"),
             help="what to do when a transaction reads a key that it has written (or SOVCHAIN_OWN_READS; silent)",
+        )
+        command.add_argument(
+            "--determinism",
+            choices=("off", "warn", "refuse"),
+            help="what to do when a contract uses a clock, randomness, files, ... (or SOVCHAIN_DETERMINISM; off)",
         )
     return parser
 

@@ -86,11 +86,8 @@ class Chaincode:
         self.default = default or contracts[0].name
         if self.default not in self.contracts:
             raise DefinitionError(f"the chaincode has no contract {self.default} to be its default")
-        if determinism not in MODES:
-            raise DefinitionError(f"determinism is one of {', '.join(MODES)}")
-        self.determinism: DeterminismMode = determinism
-        if determinism != "off":
-            guard_modules(type(contract).__module__ for contract in contracts)
+        self.determinism: DeterminismMode = "off"
+        self.guard(determinism)
         self._operations = MappingProxyType(operations)
         self._workers = Workers(f"contract {self.name}")
         self._with_transient = frozenset(
@@ -103,6 +100,19 @@ class Chaincode:
     def operations(self) -> Mapping[str, Operation[..., Any]]:
         """Every operation by its name on the wire."""
         return self._operations
+
+    def guard(self, mode: DeterminismMode) -> None:
+        """Turn the determinism guard on, for whoever runs the chaincode. A stricter mode that it has already stays.
+
+        Raises:
+            DefinitionError: another mode.
+        """
+        if mode not in MODES:
+            raise DefinitionError(f"determinism is one of {', '.join(MODES)}")
+        if MODES.index(mode) <= MODES.index(self.determinism):
+            return
+        self.determinism = mode
+        guard_modules(type(contract).__module__ for contract in self.contracts.values())
 
     async def invoke(self, stub: Stub) -> Response:
         """Serve one call: find the operation, decode, run, encode.

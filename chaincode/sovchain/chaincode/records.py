@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+from sovchain.chaincode import exacttext
 from sovchain.chaincode.bookmarks import Listing
 from sovchain.chaincode.errors import E_EXISTS, E_NOT_FOUND, ContractError, RecordError, StubUseError
 from sovchain.chaincode.recordtypes import SALT_FIELD, VERSION_FIELD, RecordType, record_type
@@ -218,6 +219,8 @@ class Records(Generic[M]):
             raise RecordError(f"a {type(record).__name__} is no record {self._type.name}")
         try:
             document = record.model_dump(mode="json", by_alias=True, warnings="error")
+            if exacttext.model_concerns(self._model):
+                document = exacttext.outgoing(record.model_dump(by_alias=True, warnings="error"), document)
             if self._type.version > 1:
                 document[VERSION_FIELD] = self._type.version
             if salt is not None:
@@ -227,6 +230,8 @@ class Records(Generic[M]):
             raise RecordError(f"a field of the record {self._type.name} is not of its declared type") from None
         except ProtocolError as error:
             raise RecordError(f"the record {self._type.name} cannot be kept in state: {error}") from None
+        except exacttext.Mismatch as error:
+            raise RecordError(f"the record {self._type.name} cannot be kept in state: a field {error}") from None
 
     def _document(self, raw: bytes) -> tuple[dict[str, Any], int, str | None]:
         try:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sovchain.chaincode.chaincode import Chaincode
 from sovchain.chaincode.connect import PeerConnection
+from sovchain.chaincode.determinism.guard import MODES, DeterminismMode
 from sovchain.chaincode.errors import ServiceError
 from sovchain.chaincode.handler import Limits
 from sovchain.chaincode.health import Health
@@ -37,6 +38,8 @@ DEFAULT_ATTRIBUTE = "chaincode"
 READY_LINE = "ready"
 HEALTH_VARIABLE = "CHAINCODE_HEALTH_ADDRESS"
 """Environment variable that says where the health endpoint listens."""
+DETERMINISM_VARIABLE = "SOVCHAIN_DETERMINISM"
+"""Environment variable that turns the determinism guard on: off, warn or refuse."""
 
 log = Log("sovchain.chaincode.serve")
 
@@ -194,6 +197,14 @@ def own_reads_mode(text: str) -> OwnReadsMode:
     raise ServiceError(f"{OWN_READS_VARIABLE} is silent, warn or refuse")
 
 
+def determinism_mode(text: str) -> DeterminismMode:
+    """The mode of that name. Raises ServiceError."""
+    for mode in MODES:
+        if text == mode:
+            return mode
+    raise ServiceError(f"{DETERMINISM_VARIABLE} is {', '.join(MODES[:-1])} or {MODES[-1]}")
+
+
 @dataclass(frozen=True, slots=True)
 class RunOptions:
     """How a process runs its chaincode.
@@ -204,6 +215,7 @@ class RunOptions:
         health: where the health endpoint listens, `host:port`; empty for nowhere.
         exit_with_parent: stop when standard input ends.
         grace_s: how long what is in hand may take after the process was told to stop, in seconds.
+        determinism: what happens when a contract uses what differs between peers, unless the chaincode is stricter itself.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -211,6 +223,7 @@ class RunOptions:
     health: str = ""
     exit_with_parent: bool = False
     grace_s: float = 5.0
+    determinism: DeterminismMode = "off"
 
 
 async def run_services(specs: Sequence[ServiceSpec], options: RunOptions) -> None:
@@ -219,7 +232,7 @@ async def run_services(specs: Sequence[ServiceSpec], options: RunOptions) -> Non
     Raises:
         ServiceError: one of the services cannot start; none is left running.
     """
-    loaded = {spec.chaincode: load_chaincode(spec.chaincode) for spec in specs}
+    loaded = {spec.chaincode: _loaded(spec.chaincode, options) for spec in specs}
     services = [
         ChaincodeService(
             loaded[spec.chaincode],
@@ -259,7 +272,7 @@ async def run_connection(
         StreamError: with `once`: the peer cannot be reached, refuses, or the stream breaks.
     """
     connection = PeerConnection(
-        load_chaincode(reference),
+        _loaded(reference, options),
         spec.chaincode_id,
         spec.peer_address,
         tls=spec.tls,
@@ -282,6 +295,12 @@ async def run_connection(
         with contextlib.suppress(asyncio.CancelledError):
             await running
         _leave_hanging()
+
+
+def _loaded(reference: str, options: RunOptions) -> Chaincode:
+    found = load_chaincode(reference)
+    found.guard(options.determinism)
+    return found
 
 
 def _leave_hanging() -> None:

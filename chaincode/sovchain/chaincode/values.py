@@ -13,8 +13,9 @@
 | anything else | canonical JSON (RFC 8785): models, dataclasses, lists, mappings, unions, `X | None` |
 | `None` as a result | an empty payload |
 
-Inside JSON, `bytes` are base64 or hex as the model's configuration says, and `Decimal` and times are texts. Incoming
-JSON need not be canonical, but names may not repeat, and floats are refused. Reading is strict: `"5"` is no integer.
+Inside JSON, `bytes` are base64 or hex as the model's configuration says, and `Decimal` and `datetime` are the same texts
+as outside (`exacttext`). Incoming JSON need not be canonical, but names may not repeat, and floats are refused. Reading is
+strict: `"5"` is no integer.
 Sets and floats are refused when the class is defined: their order or their rounding may differ between peers.
 """
 
@@ -22,13 +23,15 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from datetime import date, datetime
+from decimal import Decimal
 from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
+from sovchain.chaincode import exacttext
 from sovchain.chaincode.errors import ArgumentError, ResultError
+from sovchain.chaincode.exacttext import Mismatch
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -41,8 +44,6 @@ MAX_INTEGER = 2**53 - 1
 """Largest integer that JSON carries exactly everywhere."""
 
 _INTEGER = re.compile(rb"-?(0|[1-9][0-9]{0,15})")
-_DECIMAL = re.compile(rb"-?(0|[1-9][0-9]{0,63})(\.[0-9]{1,64})?")
-_DATETIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)")
 _DATE = re.compile(rb"\d{4}-\d\d-\d\d")
 
 # Messages of these kinds come from the schema alone. Others (value_error, union_tag_invalid, uuid_parsing, ...) may
@@ -95,10 +96,6 @@ _TELLING = frozenset(
     }
 )
 _MAX_PROBLEMS = 3
-
-
-class Mismatch(Exception):
-    """A value is not of its type; the text never repeats the value."""
 
 
 class Codec(ABC, Generic[T_co]):
@@ -279,21 +276,10 @@ class DecimalCodec(Scalar[Decimal]):
     def to_wire(self, value: Any) -> bytes:
         if not isinstance(value, Decimal):
             raise Mismatch(f"is {_kind(value)}, not a Decimal")
-        # The exponent is looked at first: writing out 1E+1000000 would take a megabyte.
-        if not value.is_finite() or abs(value.adjusted()) > 64:
-            raise Mismatch("is not a finite decimal number of at most 64 digits before and after the point")
-        text = format(value, "f").encode()
-        if _DECIMAL.fullmatch(text) is None:
-            raise Mismatch("is not a finite decimal number of at most 64 digits before and after the point")
-        return text
+        return exacttext.decimal_text(value).encode()
 
     def from_wire(self, data: bytes) -> Decimal:
-        if _DECIMAL.fullmatch(data) is None:
-            raise Mismatch("is not a decimal number without exponent of at most 64 digits before and after the point")
-        try:
-            return Decimal(data.decode())
-        except InvalidOperation:
-            raise Mismatch("is not a decimal number") from None
+        return exacttext.parse_decimal(_text(data))
 
 
 class DatetimeCodec(Scalar[datetime]):
@@ -304,17 +290,10 @@ class DatetimeCodec(Scalar[datetime]):
     def to_wire(self, value: Any) -> bytes:
         if not isinstance(value, datetime):
             raise Mismatch(f"is {_kind(value)}, not a datetime")
-        if value.utcoffset() is None:
-            raise Mismatch("has no time zone: give it one, such as datetime.UTC")
-        return rfc3339(value).encode()
+        return exacttext.time_text(value).encode()
 
     def from_wire(self, data: bytes) -> datetime:
-        if _DATETIME.fullmatch(data) is None:
-            raise Mismatch("is not an RFC 3339 time such as 2026-01-02T03:04:05Z")
-        try:
-            return datetime.fromisoformat(data.decode()).astimezone(UTC)
-        except (ValueError, OverflowError):
-            raise Mismatch("is not an existing time") from None
+        return exacttext.parse_time(_text(data))
 
 
 class DateCodec(Scalar[date]):
@@ -395,6 +374,11 @@ class JsonCodec(Codec[T]):
         except ValidationError:
             return False
 
+    @cached_property
+    def _exact(self) -> bool:
+        """Whether there may be a time or a decimal number in the value."""
+        return exacttext.concerns(self._adapter.core_schema)
+
     def pack(self, value: Any) -> bytes:
         from pydantic_core import PydanticSerializationError
 
@@ -403,6 +387,8 @@ class JsonCodec(Codec[T]):
 
         try:
             plain = self._adapter.dump_python(value, mode="json", by_alias=True, warnings="error")
+            if self._exact:
+                plain = exacttext.outgoing(self._adapter.dump_python(value, by_alias=True, warnings="error"), plain)
         except (PydanticSerializationError, UnicodeEncodeError):
             raise Mismatch(f"is {_kind(value)}, not of the declared type") from None
         try:
@@ -413,7 +399,7 @@ class JsonCodec(Codec[T]):
     def unpack(self, data: bytes) -> T:
         from pydantic import ValidationError
 
-        from sovchain.protocol.canonical import parse_json
+        from sovchain.protocol.canonical import canonical_json, parse_json
         from sovchain.protocol.errors import ProtocolError
 
         if not data:
@@ -421,14 +407,20 @@ class JsonCodec(Codec[T]):
                 return cast("T", None)
             raise Mismatch("is empty, not JSON")
         try:
-            parse_json(data)
+            sent = parse_json(data)
         except ProtocolError:
             # Its text may quote what was sent.
             raise Mismatch(
                 "is not strict JSON: UTF-8, no name twice, no floats, integers of at most 2**53-1, at most 64 levels"
             ) from None
         try:
-            return self._adapter.validate_json(data, strict=True)
+            found = self._adapter.validate_json(data, strict=True)
+            if not self._exact:
+                return found
+            exact = exacttext.incoming(
+                self._adapter.dump_python(found, by_alias=True, warnings=False), sent, self._names
+            )
+            return found if exact == sent else self._adapter.validate_json(canonical_json(exact), strict=True)
         except ValidationError as error:
             raise Mismatch(describe(error, self._names)) from None
 
@@ -477,14 +469,19 @@ def encode_value(value: Any) -> bytes:
     if isinstance(value, set | frozenset):
         raise ResultError("the value is a set, whose order differs between peers: use a sorted list")
     try:
-        return canonical_json(to_jsonable_python(value, by_alias=True, bytes_mode="base64"))
+        plain = to_jsonable_python(value, by_alias=True, bytes_mode="base64")
+        return canonical_json(exacttext.outgoing(_plain(value), plain))
+    except Mismatch as error:
+        raise ResultError(f"a part of the value {error}") from None
     except (PydanticSerializationError, ProtocolError):
         raise ResultError(f"the value is {_kind(value)}, not a JSON value without floats") from None
 
 
-def rfc3339(moment: datetime) -> str:
-    """A time with a zone as RFC 3339 in UTC, with microseconds only if there are any."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+def _plain(value: Any) -> Any:
+    """A value with its models and dataclasses as mappings."""
+    from pydantic_core import SchemaSerializer, core_schema
+
+    return SchemaSerializer(core_schema.any_schema()).to_python(value, by_alias=True)
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any]:

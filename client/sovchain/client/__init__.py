@@ -11,7 +11,7 @@ with an underscore are the wire below.
 from __future__ import annotations
 
 from sovchain.client.checkpoint import Checkpointer, FileCheckpointer, MemoryCheckpointer, Position
-from sovchain.client.commit import Commit, CommitStatus, PendingCommit, Submitted
+from sovchain.client.commit import Commit, CommitStatus, PendingCommit, Submitted, unfinished
 from sovchain.client.contract import Contract
 from sovchain.client.deliver import BlockAndPrivateData, BlockStream
 from sovchain.client.errors import (
@@ -161,4 +161,5 @@ __all__ = [
     "WalletError",
     "WalletPassword",
     "WalletPermissions",
+    "unfinished",
 ]

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from fabric_protos.common import common_pb2
 
-from sovchain.client.commit import Commit, CommitStatus, Submitted, code_name
+from sovchain.client.commit import Commit, CommitStatus, Submitted, code_name, leave
 from sovchain.client.errors import (
     CommitRejected,
     EndorseError,
@@ -45,6 +45,7 @@ class Submitting:
         self._journal = _journal_for(session, key)
         self._fingerprint = fingerprint(invocation) if key is not None else ""
         self._replaces = ""
+        self._sent = False
         self._end = session.end()
 
     async def run(self) -> Submitted[Any]:
@@ -105,11 +106,23 @@ class Submitting:
 
     async def _settled(self, transaction: Transaction[Any]) -> Submitted[Any]:
         """Send, wait, and record the outcome; after an unknown one ask first, and then send the same bytes again."""
+        try:
+            return await self._until_settled(transaction)
+        except asyncio.CancelledError as cancelled:
+            if self._sent:
+                leave(cancelled, Commit(self._session, transaction.transaction_id))
+            raise
+
+    async def _until_settled(self, transaction: Transaction[Any]) -> Submitted[Any]:
         policy, resends = self._session.retry, 0
+        self._sent = False
         while True:
             try:
-                status = await (await transaction.submit()).status()
+                pending = await transaction.submit()
+                self._sent = True
+                status = await pending.status()
             except OutcomeUnknown as unknown:
+                self._sent = True
                 if resends >= policy.unknown_resends:
                     raise
                 asked = await self._ask(unknown)

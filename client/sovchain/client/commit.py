@@ -24,6 +24,9 @@ R_co = TypeVar("R_co", covariant=True)
 RESEND_PAUSE_S: Final = 0.2
 """How long to wait before an unavailable gateway is asked again."""
 _CODE_NAMES: Final = {number: name for name, number in transaction_pb2.TxValidationCode.items()}
+_LEFT: Final = "_sovchain_unfinished"
+_CHAIN_MOST: Final = 16
+"""How far the causes of an error are followed."""
 _DUPLICATE: Final = transaction_pb2.TxValidationCode.DUPLICATE_TXID
 
 
@@ -155,6 +158,40 @@ class Commit:
         return kind(self._id, self.channel_id, phase="commit", failure=failure, commit=self)
 
 
+def leave(error: BaseException, commit: Commit) -> None:
+    """Have a cancellation say which transaction was under way, for `unfinished` and in its traceback."""
+    # It stays the very object: asyncio tells its own cancellations by their type.
+    if not hasattr(error, _LEFT):
+        setattr(error, _LEFT, commit)
+        error.add_note(f"transaction {commit.transaction_id} was sent for ordering; whether it commits is not known")
+
+
+def unfinished(error: BaseException) -> Commit | None:
+    """The transaction that a cancelled or timed-out `submit` has sent, None if nothing was sent for ordering.
+
+    Without it a caller that gives up (`task.cancel()`, `asyncio.timeout`) would not know what to ask for:
+
+        try:
+            async with asyncio.timeout(2):
+                await contract.submit(...)
+        except TimeoutError as error:
+            if (commit := unfinished(error)) is not None:
+                status = await commit.status()
+
+    Args:
+        error: the `CancelledError`, or what was raised from it.
+    """
+    seen: BaseException | None = error
+    for _ in range(_CHAIN_MOST):
+        if seen is None:
+            return None
+        found = getattr(seen, _LEFT, None)
+        if isinstance(found, Commit):
+            return found
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
 def _commit_status(transaction_id: str, data: bytes) -> CommitStatus | None:
     """The status in a reply, None if it holds none.
 
@@ -216,6 +253,11 @@ class PendingCommit(Commit, Generic[R_co]):
                 status.code, status.code_name, transaction_id=self._id, block_number=status.block_number
             )
         return Submitted(self._result, self._id, status.block_number, status.code)
+
+    def stop_listening(self) -> None:
+        """Have the status asked for in place of being listened for: its block may have gone by."""
+        self.discard()
+        self._notice = None
 
     def discard(self) -> None:
         """Stop listening for the commit: the transaction was not sent after all, or nobody waits for it."""

@@ -163,6 +163,7 @@ class Contract:
             SubmitError: the ordering service refused.
             CommitRejected: the peers marked the transaction invalid.
             OutcomeUnknown: it was sent, and what became of it is not known.
+            CancelledError: whoever cancelled it learns from `unfinished` which transaction was under way.
         """
         return await self._submit(None, operation, args, kwargs)
 

@@ -10,7 +10,7 @@ from fabric_protos.common import common_pb2
 from fabric_protos.gateway import gateway_pb2
 
 from sovchain.client._endpoint import CallFailed
-from sovchain.client.commit import RESEND_PAUSE_S, Commit, CommitStatus, PendingCommit, Submitted, code_name
+from sovchain.client.commit import RESEND_PAUSE_S, Commit, CommitStatus, PendingCommit, Submitted, code_name, leave
 from sovchain.client.errors import GatewayClosed, OutcomeUnknown, RpcFailure, SubmitError
 from sovchain.client.session import Session, seconds_left
 from sovchain.protocol.crypto import sha256
@@ -42,6 +42,7 @@ class Transaction(Generic[R_co]):
         self._result = result
         self._signature = signature
         self._end = end
+        self._was_sent = False
 
     def __repr__(self) -> str:
         return f"Transaction({self._id!r})"
@@ -98,19 +99,26 @@ class Transaction(Generic[R_co]):
             SubmitError: it was refused and will not commit.
             OutcomeUnknown: no answer came in time.
             SignatureMissing, SignatureRefused: it could not be signed, and was not sent.
+            CancelledError: `unfinished` says what was under way.
         """
         session = self._session
         await self.sign()
         request = gateway_pb2.SubmitRequest(
             transaction_id=self._id, channel_id=session.channel_id, prepared_transaction=self._envelope()
         ).SerializeToString()
-        feed = session.state.feed if session.identity.can_sign else None
+        # One that was sent before may be in a block that has gone by.
+        feed = session.state.feed if session.identity.can_sign and not self._was_sent else None
+        self._was_sent = True
         notice = None if feed is None else feed.expect(self._id)
         pending = PendingCommit(session, self._id, self._result, self._end, notice)
         try:
             await self._send(request, pending)
         except OutcomeUnknown:
             raise  # It may commit yet, and its `commit` is asked for that.
+        except asyncio.CancelledError as cancelled:
+            leave(cancelled, Commit(session, self._id))
+            pending.discard()
+            raise
         except BaseException:
             pending.discard()
             raise
@@ -135,6 +143,7 @@ class Transaction(Generic[R_co]):
                 if failure is None or failed.failure.status != "DEADLINE_EXCEEDED":
                     failure = failed.failure
                 if _has_it_already(failure):
+                    pending.stop_listening()
                     return
                 # The same bytes have the same transaction id: a second copy in a block is void, so sending again is safe.
                 if failed.failure.status == "UNAVAILABLE" and time.monotonic() + RESEND_PAUSE_S < stop:

@@ -79,7 +79,7 @@ async def plan(directory: Path, description: Description, target: Topology) -> P
     check_changes(before, target)
     site = Site(directory, before, description.ports, runtime.endpoints(before, description.ports))
     ground, services = _ground(runtime, site, before, target, description)
-    return make_plan(ground, await look(ground.site, ground.material, target, services))
+    return make_plan(ground, await look(ground.site, ground.material, target, runtime, services))
 
 
 def _whole(target: Topology) -> Topology:
@@ -156,7 +156,7 @@ class Apply:
         )
 
     async def _plan(self) -> Plan:
-        present = await look(self._ground.site, self._ground.material, self._target, self._services)
+        present = await look(self._ground.site, self._ground.material, self._target, self._runtime, self._services)
         return make_plan(self._ground, present)
 
     async def _prepare(self) -> None:

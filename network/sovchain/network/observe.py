@@ -140,7 +140,7 @@ class _Observer:
             _all(self._node(service, asked.get(service.host)) for service in self._servers()),
             _all(self._channel(name, asked) for name in self.site.channels),
             _all(self._definitions(name) for name in self.site.channels if self._reads(name)),
-            _all(self._service(name) for name in self._services()),
+            self._services(),
         )
         return replace(
             found,
@@ -335,10 +335,19 @@ class _Observer:
             channel, name, found.version, found.sequence, dict(sorted(found.approvals.items())), collections
         )
 
-    def _services(self) -> Iterator[str]:
-        """The chaincodes that run as services on ports of this machine."""
-        wanted = create_runtime(self.runtime).services(own_part(self.topology, self.site.operator))
-        return (name for name in wanted if name.startswith("chaincode ") and name in self.site.ports)
+    async def _services(self) -> list[ServiceSeen]:
+        """The chaincodes that run as services: on ports of this machine, or in containers."""
+        runtime = create_runtime(self.runtime)
+        wanted = runtime.services(own_part(self.topology, self.site.operator))
+        names = [name for name in wanted if name.startswith("chaincode ") and name in self.site.ports]
+        if self.runtime != "docker":
+            return await _all(self._service(name) for name in names)
+        serving, problem = await _attempt(lambda: runtime.serving(self.site, names))
+        problem = problem or "no container that runs serves it"
+        return [
+            ServiceSeen(name, "container", name in (serving or ()), problem="" if name in (serving or ()) else problem)
+            for name in names
+        ]
 
     async def _service(self, name: str) -> ServiceSeen:
         port = self.site.ports[name]

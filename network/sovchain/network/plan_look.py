@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Final
 
 import httpx
 from fabric_protos.peer.lifecycle import lifecycle_pb2
@@ -16,13 +15,11 @@ from sovchain.network.errors import LifecycleError, NetworkError
 from sovchain.network.lifecycle import Administration
 from sovchain.network.material import Material
 from sovchain.network.nodes import Peer
-from sovchain.network.ports import ADDRESS, node_ports
-from sovchain.network.runtimes import Site
+from sovchain.network.ports import node_ports, taking_connections
+from sovchain.network.runtimes import Runtime, Site
 from sovchain.network.runtimes.access import administered_peer, orderer_admin
 from sovchain.network.topology import Node, Topology
 from sovchain.protocol.channelconfig import ChannelBundle
-
-_CONNECT_TIMEOUT_S: Final = 2.0
 
 Definition = lifecycle_pb2.QueryChaincodeDefinitionResult
 
@@ -56,13 +53,13 @@ class Present:
         return channel in self.joined.get(node.host, frozenset())
 
 
-async def look(site: Site, material: Material, target: Topology, services: Iterable[str]) -> Present:
+async def look(site: Site, material: Material, target: Topology, runtime: Runtime, services: Iterable[str]) -> Present:
     """Ask all nodes of a site at once. A node that does not answer, or has no keys yet, is one that is not there.
 
     `services` of chaincodes are those that there should be. Raises LifecycleError when a node that answers refuses to tell, ConfigError.
     """
     async with AsyncExitStack() as stack:
-        return await _Look(site, material, target, stack).ask(frozenset(services))
+        return await _Look(site, material, target, stack).ask(runtime, frozenset(services))
 
 
 class _Look:
@@ -73,10 +70,10 @@ class _Look:
         self._stack = stack
         self._peers: dict[str, Peer] = {}
 
-    async def ask(self, services: frozenset[str]) -> Present:
+    async def ask(self, runtime: Runtime, services: frozenset[str]) -> Present:
         nodes = self._site.topology.nodes
-        open_ones = await asyncio.gather(*(self._listens(node.host) for node in nodes))
-        listening = [node for node, is_open in zip(nodes, open_ones, strict=True) if is_open and self._has_keys(node)]
+        open_ones = await taking_connections(self._site.ports, [node.host for node in nodes])
+        listening = [node for node in nodes if node.host in open_ones and self._has_keys(node)]
         told = await asyncio.gather(*(self._channels(node) for node in listening))
         joined = {node.host: channels for node, channels in zip(listening, told, strict=True) if channels is not None}
         names = [channel.name for channel in self._target.channels]
@@ -84,28 +81,16 @@ class _Look:
         pairs = [(channel, spec.name) for spec in self._target.chaincodes for channel in spec.channels]
         definitions = await asyncio.gather(*(self._definition(*pair, joined) for pair in pairs))
         known = [service for service in services if service.startswith("chaincode ")]
-        serving = await asyncio.gather(*(self._listens(service) for service in known))
+        serving = await runtime.serving(self._site, known)
         return Present(
             answers=frozenset(joined),
             joined=joined,
             administered=frozenset(node.host for node in nodes if self._is_administered(node)),
             configurations={name: bundle for name, bundle in zip(names, bundles, strict=True) if bundle is not None},
             definitions=dict(zip(pairs, definitions, strict=True)),
-            serving=frozenset(service for service, is_open in zip(known, serving, strict=True) if is_open),
+            serving=serving,
             wanted_services=frozenset(known),
         )
-
-    async def _listens(self, service: str) -> bool:
-        port = self._site.ports.get(service)
-        if port is None:
-            return False
-        try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                _, writer = await asyncio.open_connection(ADDRESS, port)
-        except (OSError, TimeoutError):
-            return False
-        writer.close()
-        return True
 
     def _has_keys(self, node: Node) -> bool:
         part = self._material.organization(node.organization)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import secrets
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from sovchain.network.errors import NoFreePorts, PortInUse
@@ -18,6 +19,7 @@ EVERY_ADDRESS: Final = "0.0.0.0"  # noqa: S104  where other hosts are to reach a
 _LOWEST: Final = 20_000
 _HIGHEST: Final = 32_000
 _ATTEMPTS: Final = 50
+_CONNECT_TIMEOUT_S: Final = 2.0
 
 
 def node_ports(node: Node, state_database: str = "leveldb") -> dict[str, str]:
@@ -107,6 +109,26 @@ def is_free(port: int) -> bool:
                 return False
             raise
     return True
+
+
+async def takes_connections(port: int | None) -> bool:
+    """Whether somebody takes connections at a port of the loopback address; there is nobody where there is no port."""
+    if port is None:
+        return False
+    try:
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(ADDRESS, port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+async def taking_connections(ports: Mapping[str, int], services: Collection[str]) -> frozenset[str]:
+    """The services at whose ports somebody takes connections."""
+    names = list(services)
+    found = await asyncio.gather(*(takes_connections(ports.get(name)) for name in names))
+    return frozenset(name for name, is_open in zip(names, found, strict=True) if is_open)
 
 
 def check_free(ports: Mapping[str, int], services: Iterable[str] | None = None) -> None:

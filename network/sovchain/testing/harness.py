@@ -28,13 +28,15 @@ from sovchain.chaincode import Chaincode, LedgerError, Operation
 from sovchain.client import CommitRejected, EndorseError, EvaluateError, FabricError, GatewayError, Submitted
 from sovchain.client.errors import RpcFailure
 from sovchain.ledger.collections import LIFECYCLE_NAMESPACE, Collection, collections_of
+from sovchain.ledger.couchdb import CouchState, package_indexes
+from sovchain.ledger.registry import StateDatabase
 from sovchain.ledger.simulator import TxSimulator
 from sovchain.protocol import policydsl
 from sovchain.protocol.lifecycle import ChaincodeDefinition, definition_writes, signature_application_policy
 from sovchain.protocol.mvcc import MvccValidator
 from sovchain.protocol.proposals import Invocation, build_proposal
 from sovchain.protocol.rwset import RwSet, Version, parse_rwset
-from sovchain.testing.harness_call import OFFERS, Call, MemberAccess, Outcome
+from sovchain.testing.harness_call import OFFERS, Call, Outcome
 from sovchain.testing.harness_identity import identity
 from sovchain.testing.harness_policies import EndorsementFault, Endorsers
 from sovchain.testing.harness_state import MemoryState
@@ -119,6 +121,7 @@ class ContractHarness:
         now: the time of the last transaction; set it to let time pass.
         events: the events of all committed transactions.
         state: committed state.
+        chaincodes: the channel's chaincodes by name.
     """
 
     def __init__(
@@ -131,6 +134,8 @@ class ContractHarness:
         collections: Sequence[CollectionSpec] = (),
         endorsement_policy: str | None = None,
         fabric_version: str = "3.1",
+        state_database: StateDatabase = "leveldb",
+        indexes: Mapping[str, bytes] | None = None,
         now: datetime = START,
     ) -> None:
         """Args:
@@ -141,8 +146,14 @@ class ContractHarness:
         collections: its private data collections, besides the implicit one of each organisation.
         endorsement_policy: in Fabric's policy language; a majority of the peers' organisations if not given.
         fabric_version: "3.1", or "2.5" for a peer without write batches and multi-key reads.
+        state_database: "couchdb" for peers that answer rich queries, and refuse the keys that CouchDB does.
+        indexes: CouchDB's index definitions of the chaincode under test by their paths in its package.
         now: when the clock starts.
+
+        Raises:
+            ValueError: an index definition is wrong. (A peer leaves it out and says so in its log only.)
         """
+        self._couchdb = _couchdb(state_database, name, indexes or {})
         self.name = name
         self.channel = channel
         self.organizations = tuple(organizations)
@@ -150,7 +161,8 @@ class ContractHarness:
         self.events: list[Event] = []
         self.state = MemoryState()
         self._offers = OFFERS[fabric_version]
-        self._chaincodes: dict[str, Chaincode] = {}
+        self.chaincodes: dict[str, Chaincode] = {}
+        self._channels: dict[str, ContractHarness] = {channel: self}
         self._collections: dict[str, Mapping[str, Collection]] = {}
         self._count = 0
         self.add(name, chaincode, collections=collections, endorsement_policy=endorsement_policy)
@@ -180,10 +192,25 @@ class ContractHarness:
         )
         for key, value in definition_writes(definition).items():
             self.state.public[LIFECYCLE_NAMESPACE].put(key, (value, None, Version(0, 0)))
-        self._chaincodes[name] = chaincode
+        self.chaincodes[name] = chaincode
         found = collections_of(name, lambda key: self.state.get(LIFECYCLE_NAMESPACE, key), self.msp_ids)
         assert found is not None  # it was defined just now
         self._collections[name] = found
+
+    def join(self, other: ContractHarness) -> None:
+        """Have the peers of organisations that are members of both be on another harness's channel too.
+
+        Contracts of the two can then call each other with `channel=`: such a call reads what is committed on the other
+        channel, and nothing that it writes there is kept.
+
+        Raises:
+            ValueError: the other one's channel has the same name as one that is joined already.
+        """
+        together = {**self._channels, **other._channels}
+        if len(set(together.values())) != len({*self._channels.values(), *other._channels.values()}):
+            raise ValueError(f"give the harnesses channels of different names; there is {', '.join(sorted(together))}")
+        for one in together.values():
+            one._channels = together
 
     def caller(
         self,
@@ -253,6 +280,14 @@ class ContractHarness:
         store = self.state.stores.get((msp_of(organization), chaincode or self.name, collection))
         return {} if store is None else {key: entry[0] for key, entry in store.entries.items()}
 
+    def collections(self, namespace: str) -> Mapping[str, Collection]:
+        """The private data collections of a chaincode by name."""
+        return self._collections.get(namespace, {})
+
+    def simulator(self, msp_id: str, transaction_id: str) -> TxSimulator:
+        """The beginning of a simulation on the peer of an organisation."""
+        return TxSimulator(self.state, msp_id, self.msp_ids, transaction_id, self._couchdb)
+
     # -- one call ------------------------------------------------------------------------------------------------------
 
     async def _simulate(
@@ -265,8 +300,7 @@ class ContractHarness:
         nonce = self._count.to_bytes(24, "big")
         transaction_id, proposal = build_proposal(invocation, creator=creator, nonce=nonce, timestamp=self.now)
         signed = proposal_pb2.SignedProposal(proposal_bytes=proposal.SerializeToString())
-        access = MemberAccess(caller, lambda namespace: self._collections.get(namespace, {}))
-        run = Call(self._chaincodes, access, signed, self._offers)
+        run = Call(self._channels, caller, signed, self._offers)
         arguments = chaincode_pb2.ChaincodeInput(args=call.args).SerializeToString()
         return _Run(self, chaincode, transaction_id, run, arguments)
 
@@ -351,10 +385,9 @@ class _Run:
     async def on(self, msp_id: str, error: type[GatewayError]) -> Outcome:
         """Simulate on the peer of an organisation. Raises `error`."""
         harness = self._harness
-        simulator = TxSimulator(harness.state, msp_id, harness.msp_ids, self.transaction_id)
         try:
             outcome = await self._call.run(
-                harness.channel, self.transaction_id, self._chaincode, simulator, self._arguments
+                harness.channel, self.transaction_id, self._chaincode, msp_id, self._arguments
             )
         except LedgerError as fault:
             raise _failure(error, f"error in simulation: {fault.text}", self.transaction_id) from fault
@@ -436,3 +469,12 @@ def _collection_package(specs: Sequence[CollectionSpec]) -> collection_pb2.Colle
         if spec.endorsement_policy:
             config.endorsement_policy.signature_policy.CopyFrom(policydsl.parse(spec.endorsement_policy))
     return package
+
+
+def _couchdb(database: StateDatabase, name: str, files: Mapping[str, bytes]) -> CouchState | None:
+    found, wrong = package_indexes(files)
+    if wrong:
+        raise ValueError("; ".join(f"{path}: {reason}" for path, reason in wrong))
+    if database == "leveldb":
+        return None
+    return CouchState(lambda namespace, collection: found.get(collection, ()) if namespace == name else ())

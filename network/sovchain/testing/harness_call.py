@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from fabric_protos.peer import chaincode_event_pb2, chaincode_pb2, proposal_pb2, proposal_response_pb2
 from fabric_protos.peer import chaincode_shim_pb2 as shim
@@ -58,6 +58,33 @@ class MemberAccess:
         return member or not found.config.member_only_read, member or not found.config.member_only_write
 
 
+class Side(Protocol):
+    """One channel as the calls of a transaction see it."""
+
+    @property
+    def channel(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def chaincodes(self) -> Mapping[str, Chaincode]:
+        """Its chaincodes by name."""
+        ...
+
+    @property
+    def msp_ids(self) -> tuple[str, ...]:
+        """The MSPs of its members."""
+        ...
+
+    def collections(self, namespace: str) -> Mapping[str, Collection]:
+        """The collections of a chaincode."""
+        ...
+
+    def simulator(self, msp_id: str, transaction_id: str) -> TxSimulator:
+        """A new simulation on the peer of an organisation."""
+        ...
+
+
 class DirectExchange(Exchange):
     """The conversation with a peer that is a function call."""
 
@@ -79,44 +106,54 @@ class DirectExchange(Exchange):
 
 
 class Call:
-    """One proposal as one organisation's peer simulates it."""
+    """One proposal as one organisation's peer simulates it.
+
+    Args:
+        channels: the channels that peers are on, by name.
+        caller: the MSP of who made the proposal.
+        signed: the proposal.
+        offers: what the peer says that it can do.
+    """
 
     def __init__(
-        self,
-        chaincodes: Mapping[str, Chaincode],
-        access: MemberAccess,
-        signed: proposal_pb2.SignedProposal,
-        offers: Offers,
+        self, channels: Mapping[str, Side], caller: str, signed: proposal_pb2.SignedProposal, offers: Offers
     ) -> None:
-        self._chaincodes = chaincodes
-        self._access = access
+        self._channels = channels
+        self._caller = caller
         self._signed = signed
         self._offers = offers
+        self._running: set[tuple[str, str]] = set()
 
-    async def run(
-        self, channel_id: str, transaction_id: str, name: str, simulator: TxSimulator, args: bytes
-    ) -> Outcome:
-        """Run the chaincode; raise LedgerError for what a peer would answer with an error."""
+    async def run(self, channel_id: str, transaction_id: str, name: str, msp_id: str, args: bytes) -> Outcome:
+        """Run the chaincode on the peer of an organisation; raise LedgerError for what a peer would answer with an error."""
+        side = self._channels[channel_id]
+        simulator = side.simulator(msp_id, transaction_id)
         try:
-            response, event = await self._run(channel_id, transaction_id, name, simulator, args)
+            response, event = await self._run(side, transaction_id, name, simulator, args)
             return Outcome(response, event, simulator.results())
         finally:
             simulator.done()
 
     async def _run(
-        self, channel_id: str, transaction_id: str, name: str, simulator: TxSimulator, args: bytes
+        self, side: Side, transaction_id: str, name: str, simulator: TxSimulator, args: bytes
     ) -> tuple[proposal_response_pb2.Response, chaincode_event_pb2.ChaincodeEvent | None]:
-        context = TransactionContext(channel_id, transaction_id, name, simulator, self._access)
+        key = (side.channel, name)
+        if key in self._running:
+            raise SimulationError(f"txid: {transaction_id}({side.channel}) exists")
+        self._running.add(key)
+        access = MemberAccess(self._caller, side.collections)
+        context = TransactionContext(side.channel, transaction_id, name, simulator, access)
         message = shim.ChaincodeMessage(
-            type=_Kind.TRANSACTION, payload=args, txid=transaction_id, channel_id=channel_id, proposal=self._signed
+            type=_Kind.TRANSACTION, payload=args, txid=transaction_id, channel_id=side.channel, proposal=self._signed
         )
         exchange = DirectExchange(context, self)
         stub = PeerStub(message, exchange, self._offers)
         try:
-            response = await self._chaincodes[name].invoke(stub)
+            response = await side.chaincodes[name].invoke(stub)
             if response.status < 400:
                 await stub.flush()
         finally:
+            self._running.discard(key)
             context.close()
             exchange.close("the transaction is over: all requests of a contract must be awaited before it returns")
         said = proposal_response_pb2.Response(
@@ -128,20 +165,32 @@ class Call:
         return said, event
 
     async def nested(self, context: TransactionContext, payload: bytes) -> bytes:
-        """Run another chaincode of the channel in the caller's transaction."""
+        """Run another chaincode for a chaincode.
+
+        On the same channel that is in the caller's transaction; on another one the chaincode reads what is committed there,
+        and its writes are thrown away (core/chaincode/handler.go HandleInvokeChaincode).
+        """
         specification = chaincode_pb2.ChaincodeSpec.FromString(payload)
-        name, _, channel = specification.chaincode_id.name.partition("/")
-        if channel and channel != context.channel_id:
-            raise SimulationError("the harness has one channel: test calls across channels on a network")
-        if name not in self._chaincodes:
+        name, _, channel_id = specification.chaincode_id.name.partition("/")
+        channel_id = channel_id or context.channel_id
+        msp_id = context.simulator.msp_id
+        side = self._channels.get(channel_id)
+        if side is None or msp_id not in side.msp_ids:
+            raise SimulationError(f"Failed to get policy manager for channel [{channel_id}]")
+        if self._caller not in side.msp_ids:
+            raise SimulationError(
+                f"Failed evaluating policy on signed data during check policy on channel [{channel_id}] "
+                "with policy [/Channel/Application/Writers]: the caller is no member of the channel"
+            )
+        if name not in side.chaincodes:
             raise SimulationError(f"execute failed: chaincode {name} not found")
-        if name == context.namespace:
-            raise SimulationError(f"txid: {context.transaction_id}({context.channel_id}) exists")
-        response, _ = await self._run(
-            context.channel_id,
-            context.transaction_id,
-            name,
-            context.simulator,
-            specification.input.SerializeToString(),
-        )
+        arguments = specification.input.SerializeToString()
+        if channel_id == context.channel_id:
+            response, _ = await self._run(side, context.transaction_id, name, context.simulator, arguments)
+        else:
+            simulator = side.simulator(msp_id, context.transaction_id)
+            try:
+                response, _ = await self._run(side, context.transaction_id, name, simulator, arguments)
+            finally:
+                simulator.done()
         return shim.ChaincodeMessage(type=_Kind.COMPLETED, payload=response.SerializeToString()).SerializeToString()

@@ -94,6 +94,10 @@ class PendingCommit(Commit, Generic[R_co]):
         """
         return self._portal.run(self._original.committed(timeout_s=timeout_s))
 
+    def stop_listening(self) -> None:
+        """Have the status asked for in place of being listened for: its block may have gone by."""
+        return self._original.stop_listening()
+
 
 class Transaction(Generic[R_co]):
     """An endorsed transaction. It is signed when it is submitted, or before that with `with_signature`."""
@@ -149,6 +153,7 @@ class Transaction(Generic[R_co]):
             SubmitError: it was refused and will not commit.
             OutcomeUnknown: no answer came in time.
             SignatureMissing, SignatureRefused: it could not be signed, and was not sent.
+            CancelledError: `unfinished` says what was under way.
         """
         return PendingCommit(self._portal.run(self._original.submit()), self._portal)
 

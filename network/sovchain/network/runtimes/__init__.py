@@ -22,7 +22,7 @@ all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
@@ -174,6 +174,10 @@ class Runtime(Protocol):
 
     async def shrink(self, site: Site) -> None:
         """Stop what runs and `site` does not have, and go on with `site`. May be repeated. Raises NetworkError."""
+        ...
+
+    async def serving(self, site: Site, services: Collection[str]) -> frozenset[str]:
+        """Which of these services of chaincodes take connections, whoever runs the network. Raises NetworkError."""
         ...
 
     async def stop(self) -> None:

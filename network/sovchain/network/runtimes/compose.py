@@ -21,6 +21,7 @@ from sovchain.network.ports import ADDRESS
 
 Service = dict[str, Any]
 
+KIND_LABEL: Final = "org.sovchain.kind"
 STOP_S: Final = 10
 """How long a container has to end before it is killed."""
 
@@ -33,11 +34,13 @@ class Container:
         kind: peer, orderer, chaincode, ca, couchdb, prometheus or grafana.
         image: the image.
         host: host name under which the others reach it; empty: none does.
+        aliases: further host names.
         memory_mib: limit of its memory.
         mounts: what it may read, and the volumes that it may write.
         ports: published on the loopback address under the same numbers.
         public_ports: published on every address of this host, for other hosts.
         scratch: folders in memory that it may write.
+        labels: further labels of the container.
         more: further keys of the service.
     """
 
@@ -46,9 +49,11 @@ class Container:
     host: str
     memory_mib: int
     mounts: Sequence[Mapping[str, Any]]
+    aliases: Sequence[str] = ()
     ports: Sequence[int] = ()
     public_ports: Sequence[int] = ()
     scratch: Sequence[str] = ("/tmp",)  # noqa: S108  a path in the container
+    labels: Mapping[str, str] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -67,7 +72,8 @@ class ComposeFile:
     def add(self, service: str, container: Container) -> None:
         """Add a container under the name of its service."""
         user, _, group = self.user.partition(":")
-        inner = {"aliases": [container.host]} if container.host else {}
+        names = [name for name in (container.host, *container.aliases) if name]
+        inner = {"aliases": names} if names else {}
         outer = "hosts" if container.public_ports else "access"
         published = [f"{ADDRESS}:{port}:{port}" for port in container.ports]
         published += [f"{port}:{port}" for port in container.public_ports]
@@ -88,7 +94,7 @@ class ComposeFile:
             "volumes": list(container.mounts),
             "networks": {"nodes": inner, outer: {}} if published else {"nodes": inner},
             "logging": {"driver": "json-file", "options": {"max-size": "16m", "max-file": "2"}},
-            "labels": {"org.sovchain.kind": container.kind},
+            "labels": {KIND_LABEL: container.kind, **container.labels},
             **({"ports": published} if published else {}),
             **container.more,
         }
@@ -98,6 +104,14 @@ class ComposeFile:
         self._volumes[name] = folder
         # Without a copy of what the image has there, with which the engine would also change the folder's owner.
         return {"type": "volume", "source": name, "target": target, "volume": {"nocopy": True}}
+
+    def remove(self, service: str) -> list[str]:
+        """Take a service out with its volumes, which no other one has, and return their names."""
+        mounted = self.services.pop(service)["volumes"]
+        names = [entry["source"] for entry in mounted if entry["type"] == "volume"]
+        for name in names:
+            del self._volumes[name]
+        return names
 
     @property
     def folders(self) -> Sequence[Path]:

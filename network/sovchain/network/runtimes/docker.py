@@ -14,13 +14,15 @@ import asyncio
 import contextlib
 import os
 import re
+import shutil
 import ssl
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import structlog
@@ -28,13 +30,11 @@ import structlog
 from sovchain.network.authorities import answering_authority, organizations_with_authority
 from sovchain.network.errors import (
     ChaincodeFailed,
-    ChangesRefused,
     EngineFailed,
     EngineUnavailable,
     ImagesMissing,
     NetworkError,
     PortInUse,
-    Refusal,
 )
 from sovchain.network.files import make_folder, write_file
 from sovchain.network.genesis import HOST
@@ -42,18 +42,26 @@ from sovchain.network.material import Material
 from sovchain.network.material_layout import AUTHORITY_FOLDER
 from sovchain.network.ports import node_ports, service_names
 from sovchain.network.runtimes import Endpoint, Packages, Site
-from sovchain.network.runtimes.chaincodes import READY_TIMEOUT_S, chaincodes_of
+from sovchain.network.runtimes.chaincodes import READY_TIMEOUT_S, chaincodes_of, served_by
 from sovchain.network.runtimes.compose import ComposeFile, project_name
+from sovchain.network.runtimes.databases import remove_unfinished_databases
 from sovchain.network.runtimes.docker_code import further_code
 from sovchain.network.runtimes.docker_engine import Engine
 from sovchain.network.runtimes.docker_images import Images
 from sovchain.network.runtimes.docker_logs import Follower
-from sovchain.network.runtimes.docker_monitoring import PROFILE, SERVICES, add_monitoring, metrics_root
+from sovchain.network.runtimes.docker_monitoring import (
+    PROFILE,
+    PROMETHEUS,
+    SERVICES,
+    add_monitoring,
+    metrics_root,
+    watch,
+)
 from sovchain.network.runtimes.docker_services import (
+    CHAINCODES_LABEL,
     Containers,
     authority_service,
     chaincode_packages,
-    chaincode_service,
     listens,
     node_service,
 )
@@ -61,18 +69,13 @@ from sovchain.network.runtimes.joining import Joining
 from sovchain.network.runtimes.processes import cause, end_orphans, last_line
 from sovchain.network.runtimes.programs import matches
 from sovchain.network.runtimes.space import check_space
-from sovchain.network.topology import Node, Topology
+from sovchain.network.topology import Node, Organization, Topology
 
 FILE: Final = "compose.yaml"
 PROFILES_VARIABLE: Final = "COMPOSE_PROFILES"
 """Environment variable with further profiles to start, as Compose reads it; `monitoring` is the one to choose."""
 
 _UNPRIVILEGED: Final = 10001
-_FIXED: Final = Refusal(
-    "runtime",
-    "containers are not yet added to a running network or taken from it",
-    "change it on the native runtime, or bring the new topology up in another directory",
-)
 """User and group of the containers when the network is brought up by root, who no container is."""
 _LOOK_EVERY_S: Final = 1.0
 _PAUSE_S: Final = 0.2
@@ -83,6 +86,15 @@ _TAKEN: Final = re.compile(
 _log = structlog.get_logger("sovchain.network.docker")
 
 
+@dataclass(frozen=True)
+class _Served:
+    """A container of chaincodes: what it is called, whose it is, and the ports that it listens on."""
+
+    name: str
+    organization: str
+    ports: tuple[int, ...]
+
+
 class DockerRuntime:
     """A `sovchain.network.runtimes.Runtime` over Compose."""
 
@@ -91,7 +103,12 @@ class DockerRuntime:
         self._site: Site | None = None
         self._images: Images | None = None
         self._joining: Joining | None = None
+        self._material: Material | None = None
+        self._file: ComposeFile | None = None
+        """What runs, and what is about to."""
         self._code: Mapping[str, Path] = {}
+        self._serving: dict[str, _Served] = {}
+        """The containers of chaincodes, by service."""
         self._containers: dict[str, str] = {}
         self._followers: dict[str, Follower] = {}
         self._looked: dict[str, float] = {}
@@ -102,8 +119,9 @@ class DockerRuntime:
         return DockerFaults(self)
 
     def services(self, topology: Topology) -> Sequence[str]:
-        """The ports of nodes and authorities, then those of the two services that watch them."""
-        return [*service_names(topology), *SERVICES]
+        """The ports of nodes and authorities, of the two services that watch them, and of chaincodes in their containers."""
+        chaincodes = (name for part in topology.organizations for _, name in served_by(topology, part))
+        return [*service_names(topology), *SERVICES, *chaincodes]
 
     def endpoints(self, topology: Topology, ports: Mapping[str, int]) -> Mapping[str, Endpoint]:
         """See `Runtime.endpoints`. Containers have host names of their own, and the ports of this machine."""
@@ -114,17 +132,26 @@ class DockerRuntime:
         self._code = further_code(site.topology.chaincodes)
         self._images = Images.choose(site.topology.fabric_version)
         self._engine = await Engine.find()
-        needed = self._images.needed(site.topology)
-        if PROFILE in _profiles(site.topology):
-            needed |= self._images.monitoring()
-        await self._engine.check_images(needed)
+        await self._check_images(site)
+        self._site, self._file = site, self._compose()
         await end_orphans(site.directory)
         if await self._engine.remove(project_name(site.directory)):
             _log.warning("removed containers that outlived their network", project=project_name(site.directory))
 
+    async def _check_images(self, site: Site) -> None:
+        assert self._engine is not None
+        assert self._images is not None
+        needed = self._images.needed(site.topology)
+        if PROFILE in _profiles(site.topology):
+            needed |= self._images.monitoring()
+        await self._engine.check_images(needed)
+
     async def prepare(self, site: Site) -> Packages:
         """See `Runtime.prepare`. The containers start together with the nodes."""
-        self._site = site
+        return self._packages(site)
+
+    @staticmethod
+    def _packages(site: Site) -> Packages:
         now = datetime.now(UTC)
         return {
             organization.name: chaincode_packages(site, organization, now)
@@ -137,12 +164,13 @@ class DockerRuntime:
         parts = organizations_with_authority(material)
         if not parts:
             return
-        file = self._compose(site)
-        containers = self._filler(site, file)
-        for part in parts:
-            containers.add_authority(part)
         names = {authority_service(part.organization): f"ca.{part.organization.domain}" for part in parts}
-        await self._up(site, file, material, list(names))
+        if not names.keys() <= self._containers.keys():
+            await self._check_images(site)
+            containers = self._filler(site)
+            for part in parts:
+                containers.add_authority(part)
+            await self._up(site, material, list(names))
         await self._follow(site, names)
 
         async def answers(name: str) -> None:
@@ -154,24 +182,8 @@ class DockerRuntime:
 
     async def start(self, site: Site, material: Material, genesis_blocks: Sequence[bytes]) -> None:
         """See `Runtime.start`."""
-        blocks = dict(zip(site.channels, genesis_blocks, strict=True))
-        self._joining = Joining(site, material, blocks, self._ended)
-        check_space(site)
-        file = self._compose(site)
-        containers = self._filler(site, file)
-        for part in organizations_with_authority(material):
-            containers.add_authority(part)
-        logs: dict[str, str] = {}
-        for node in site.nodes:
-            containers.add_node(material.organization(node.organization), node)
-            logs[node_service(node.host)] = node.host
-        for organization in site.organizations:
-            if chaincodes_of(site.topology, organization):
-                containers.add_chaincodes(organization, self._code)
-                logs[chaincode_service(organization)] = f"chaincode-{organization.name}"
-        add_monitoring(file, site, material, containers.images)
-        await self._up(site, file, material)
-        await self._follow(site, logs)
+        await self._run(site, material, dict(zip(site.channels, genesis_blocks, strict=True)))
+        assert self._joining is not None
         await self._joining.everyone()
         first = {node.kind: node for node in reversed(site.nodes)}
         await asyncio.gather(*(self._check_release(site, material, node) for node in first.values()))
@@ -192,28 +204,75 @@ class DockerRuntime:
                 found=found,
             )
 
-    def _compose(self, site: Site) -> ComposeFile:
+    async def _run(self, site: Site, material: Material, blocks: Mapping[str, bytes]) -> list[str]:
+        """Start the containers of a site that do not run yet, without waiting for them; return the hosts of its nodes among them."""
+        assert self._engine is not None
+        assert self._file is not None
+        self._site, self._material = site, material
+        self._joining = Joining(site, material, blocks, self._ended)
+        check_space(site)
+        known = await self._engine.containers(project_name(site.directory), running=True)
+        containers = self._filler(site)
+        logs: dict[str, str] = {}
+        hosts = []
+        for node in site.nodes:
+            if node_service(node.host) not in known:
+                own = material.organization(node.organization)
+                own.node(node.host)  # names a file that is missing, before the node fails on it in words of its own
+                containers.add_node(own, node)
+                remove_unfinished_databases(site.directory / "nodes" / node.host / "data")
+                logs[node_service(node.host)] = node.host
+                hosts.append(node.host)
+        for organization in site.organizations:
+            service = self._serve(site, containers, organization)
+            if service:
+                logs[service] = f"chaincode-{self._serving[service].name}"
+        add_monitoring(self._file, site, material, containers.images)
+        # Those of a profile that was not asked for have been chosen by somebody besides, or are not to run.
+        profiles = _profiles(site.topology)
+        new = [
+            name
+            for name in self._file.services.keys() - known.keys()
+            if _is_wanted(self._file.services[name], profiles)
+        ]
+        if new:
+            await self._up(site, material, sorted(new))
+        await self._follow(site, logs)
+        return hosts
+
+    def _serve(self, site: Site, containers: Containers, organization: Organization) -> str:
+        """Add a container for the chaincodes of an organisation that are not served yet; return its service, if it takes one."""
+        there = [entry for entry in self._serving.values() if entry.organization == organization.name]
+        taken = {port for entry in there for port in entry.ports}
+        new = [(spec, port) for spec, port in served_by(site.topology, organization) if site.ports[port] not in taken]
+        if not new:
+            return ""
+        service = containers.add_chaincodes(organization, self._code, new, further=bool(there))
+        name = f"{organization.name}-{new[0][0].label}" if there else organization.name
+        self._serving[service] = _Served(name, organization.name, tuple(site.ports[port] for _, port in new))
+        return service
+
+    def _compose(self) -> ComposeFile:
         assert self._engine is not None
         if self._engine.rootless:
             return ComposeFile("0:0")  # which is this user, without any right beyond its own
         return ComposeFile(f"{os.getuid() or _UNPRIVILEGED}:{os.getgid() or _UNPRIVILEGED}")
 
-    def _filler(self, site: Site, file: ComposeFile) -> Containers:
+    def _filler(self, site: Site) -> Containers:
         assert self._images is not None
-        return Containers(site, self._images, file, metrics_root(site, datetime.now(UTC)))
+        assert self._file is not None
+        return Containers(site, self._images, self._file, metrics_root(site, datetime.now(UTC)))
 
-    async def _up(self, site: Site, file: ComposeFile, material: Material, services: Sequence[str] = ()) -> None:
-        """Write the file, hand over what the containers read and write, and start them. Raises PortInUse, EngineFailed."""
+    async def _up(self, site: Site, material: Material, services: Sequence[str]) -> None:
+        """Write the file, hand over what the containers read and write, and start some. Raises PortInUse, EngineFailed."""
         assert self._engine is not None
-        project = project_name(site.directory)
+        assert self._file is not None
+        project, file = project_name(site.directory), self._file
         for folder in file.folders:
             make_folder(folder)
         if os.getuid() == 0 and not self._engine.rootless:
             await asyncio.to_thread(_hand_over, site, material)
-        head = (
-            f"The network {site.topology.name}, written at each start: change the topology instead.\nProject: {project}"
-        )
-        write_file(site.directory / FILE, file.text(head), durable=False)
+        self._write(site)
         try:
             await self._engine.up(project, site.directory / FILE, _profiles(site.topology), services)
         except EngineFailed as error:
@@ -225,9 +284,19 @@ class DockerRuntime:
             raise PortInUse(port, service) from None
         self._containers = await self._engine.containers(project)
 
+    def _write(self, site: Site) -> None:
+        assert self._file is not None
+        head = (
+            f"The network {site.topology.name}, written at each start and change: change the topology instead.\n"
+            f"Project: {project_name(site.directory)}"
+        )
+        write_file(site.directory / FILE, self._file.text(head), durable=False)
+
     async def _follow(self, site: Site, names: Mapping[str, str]) -> None:
         assert self._engine is not None
         for service, name in names.items():
+            if service in self._followers:
+                continue
             follower = Follower.of(self._engine.docker, site.directory, name, self._containers[service])
             self._followers[service] = follower
             await follower.start()
@@ -249,39 +318,103 @@ class DockerRuntime:
         return f"its container {'starts again and again' if int(restarts) else f'ended with {code}'}: {cause(log)}"
 
     async def extend(self, site: Site, material: Material, genesis_blocks: Mapping[str, bytes]) -> Packages:
-        """See `Runtime.extend`."""
-        raise ChangesRefused([_FIXED])
+        """See `Runtime.extend`. Chaincodes that are new are served by a further container of the organisation."""
+        await self._check_images(site)
+        self._code = {**self._code, **further_code(site.topology.chaincodes)}
+        packages = self._packages(site)
+        started = await self._run(site, material, genesis_blocks)
+        joining = self._joining
+        assert joining is not None
+        await asyncio.gather(*(joining.answers(host) for host in started))
+        await asyncio.gather(*(self.chaincode_listens(service) for service in self._serving))
+        await self._watch_anew()
+        return packages
 
     async def shrink(self, site: Site) -> None:
-        """See `Runtime.shrink`."""
-        raise ChangesRefused([_FIXED])
+        """See `Runtime.shrink`. A container of chaincodes ends when it serves nothing that the site has."""
+        assert self._joining is not None
+        assert self._site is not None
+        before, self._site = self._site, site
+        self._joining = self._joining.at(site)
+        staying = {node.host for node in site.nodes}
+        gone = [node for node in before.nodes if node.host not in staying]
+        kept = {site.ports[port] for part in site.organizations for _, port in served_by(site.topology, part)}
+        idle = [service for service, entry in self._serving.items() if kept.isdisjoint(entry.ports)]
+        authorities = {authority_service(part): part for part in before.topology.everyone}
+        for part in site.topology.everyone:
+            authorities.pop(authority_service(part), None)
+        await self._take_away([node_service(node.host) for node in gone if node.kind == "peer"])
+        await self._take_away([node_service(node.host) for node in gone if node.kind == "orderer"])
+        await self._take_away([f"couchdb.{node_service(node.host)}" for node in gone])
+        await self._take_away([*idle, *authorities])
+        for service in idle:
+            del self._serving[service]
+        for node in gone:
+            if node.kind == "orderer":
+                # Others have its blocks, and its own write-ahead log would end it if it came back.
+                data = site.directory / "nodes" / node.host / "data"
+                await asyncio.to_thread(shutil.rmtree, data, ignore_errors=True)
+        if gone or idle:
+            await self._watch_anew()
+
+    async def _take_away(self, services: Iterable[str]) -> None:
+        """Stop and remove containers with their volumes, and take them out of the file. Raises EngineFailed."""
+        assert self._engine is not None
+        assert self._file is not None
+        assert self._site is not None
+        present = [service for service in services if service in self._file.services]
+        if not present:
+            return
+        containers = [self._containers[service] for service in present if service in self._containers]
+        await self._engine.stop(containers)
+        followers = [self._followers.pop(service) for service in present if service in self._followers]
+        await asyncio.gather(*(follower.drain() for follower in followers))
+        volumes = [name for service in present for name in self._file.remove(service)]
+        await self._engine.remove_some(project_name(self._site.directory), containers, volumes)
+        for service in present:
+            self._containers.pop(service, None)
+        self._write(self._site)
+
+    async def _watch_anew(self) -> None:
+        """Have those who watch the network, if they run, read whom they watch now."""
+        assert self._engine is not None
+        assert self._site is not None
+        assert self._material is not None
+        if PROMETHEUS in self._containers:
+            watch(self._site, self._material)
+            await self._engine.run("restart", self._containers[PROMETHEUS])
 
     async def ready(self) -> None:
         """See `Runtime.ready`."""
         assert self._joining is not None
-        assert self._site is not None
-        parts = [part for part in self._site.organizations if chaincode_service(part) in self._containers]
-        await asyncio.gather(*(self.chaincode_listens(chaincode_service(part)) for part in parts))
+        await asyncio.gather(*(self.chaincode_listens(service) for service in self._serving))
         await self._joining.usable()
 
     async def chaincode_listens(self, service: str) -> None:
         """Wait until the chaincodes of a container listen. Raises ChaincodeFailed."""
         assert self._engine is not None
         assert self._site is not None
-        organization = service.partition(".")[2]
-        log = self._site.directory / f"logs/chaincode-{organization}.log"
+        served = self._serving[service]
+        log = self._site.directory / f"logs/chaincode-{served.name}.log"
         deadline = time.monotonic() + READY_TIMEOUT_S
         while True:
             try:
-                await self._engine.run("exec", self._containers[service], *listens())
+                await self._engine.run("exec", self._containers[service], *listens(served.ports[0]))
                 return
             except EngineFailed as error:
                 form = "{{.RestartCount}}"
                 restarts = await self._engine.run("inspect", "--format", form, self._containers[service])
                 if int(restarts) > 1 or time.monotonic() > deadline:
                     why = f"its container does not listen: {last_line(log) or error.why}"
-                    raise ChaincodeFailed(f"of {organization}", why, log) from None
+                    raise ChaincodeFailed(f"of {served.name}", why, log) from None
             await asyncio.sleep(_PAUSE_S)
+
+    async def serving(self, site: Site, services: Collection[str]) -> frozenset[str]:
+        """See `Runtime.serving`. Chaincodes take connections in their containers alone, so the engine is asked for these."""
+        engine = self._engine or await Engine.find()
+        found = await engine.labels(project_name(site.directory), CHAINCODES_LABEL)
+        ports = {int(port) for label in found for port in label.split(",")}
+        return frozenset(name for name in services if site.ports.get(name) in ports)
 
     async def stop(self) -> None:
         """See `Runtime.stop`. Peers end first, then ordering nodes, then the rest."""
@@ -309,8 +442,7 @@ class DockerRuntime:
         """The services that can be ended and started, by the names that faults have for them."""
         assert self._site is not None
         nodes = {node.host: node_service(node.host) for node in self._site.nodes}
-        parts = [part for part in self._site.organizations if chaincode_service(part) in self._containers]
-        return nodes | {f"chaincode of {part.name}": chaincode_service(part) for part in parts}
+        return nodes | {f"chaincode of {served.name}": service for service, served in self._serving.items()}
 
     async def signal(self, action: str, target: str) -> None:
         """Kill or start a container. Raises KeyError for an unknown name, EngineFailed."""
@@ -355,6 +487,11 @@ def _profiles(topology: Topology) -> set[str]:
     if any(part.certificate_authority == "fabric-ca" for part in topology.everyone):
         chosen.add("ca")
     return chosen
+
+
+def _is_wanted(service: Mapping[str, Any], profiles: set[str]) -> bool:
+    """Whether a service of a Compose file is to run with these profiles."""
+    return not service.get("profiles") or not profiles.isdisjoint(service["profiles"])
 
 
 def _hand_over(site: Site, material: Material) -> None:

@@ -84,11 +84,13 @@ class Engine:
     ) -> None:
         """Create and start the containers of a Compose file, or of some of its services, without pulling or building.
 
-        Raises EngineFailed.
+        One that is there already is never made anew. Raises EngineFailed.
         """
         chosen = [word for profile in sorted(profiles) for word in ("--profile", profile)]
         command = (*self.compose, "--project-name", project, "--file", str(file), *chosen)
-        await _run((*command, "up", "--detach", "--no-build", *services), timeout_s, "docker-compose up")
+        await _run(
+            (*command, "up", "--detach", "--no-build", "--no-recreate", *services), timeout_s, "docker-compose up"
+        )
 
     async def check_images(self, images: Mapping[str, str]) -> None:
         """Raise ImagesMissing for those of the images that are not on this machine; `images` says how to get each."""
@@ -105,16 +107,32 @@ class Engine:
         if missing:
             raise ImagesMissing(missing)
 
-    async def containers(self, project: str) -> dict[str, str]:
-        """The containers of a project, running or not: the identifier of each by the name of its service."""
+    async def containers(self, project: str, *, running: bool = False) -> dict[str, str]:
+        """The containers of a project, or those that run: the identifier of each by the name of its service."""
         form = f'{{{{.Label "{_SERVICE_LABEL}"}}}} {{{{.ID}}}}'
-        lines = await self.run("ps", "--all", "--no-trunc", *_of(project), "--format", form)
+        chosen = () if running else ("--all",)
+        lines = await self.run("ps", *chosen, "--no-trunc", *_of(project), "--format", form)
         return dict(line.split() for line in lines.splitlines() if line.strip())
+
+    async def labels(self, project: str, label: str) -> list[str]:
+        """What a label says on the running containers of a project that have it. Raises EngineFailed."""
+        lines = await self.run(
+            "ps", *_of(project), "--filter", "status=running", "--filter", f"label={label}",
+            "--format", f'{{{{.Label "{label}"}}}}',
+        )  # fmt: skip
+        return lines.splitlines()
 
     async def stop(self, containers: Collection[str], *, timeout_s: int = STOP_S) -> None:
         """Ask containers to end, and kill those that have not after `timeout_s` seconds. Raises EngineFailed."""
         if containers:
             await self.run("stop", "--time", str(timeout_s), *containers, timeout_s=timeout_s + COMMAND_TIMEOUT_S)
+
+    async def remove_some(self, project: str, containers: Collection[str], volumes: Collection[str]) -> None:
+        """Remove containers that have ended, and volumes by their names in the Compose file. Raises EngineFailed."""
+        if containers:
+            await self.run("rm", "--force", *containers)
+        if volumes:
+            await self.run("volume", "rm", "--force", *(f"{project}_{name}" for name in volumes))
 
     async def remove(self, project: str) -> bool:
         """Stop and remove all that a project has: containers, networks, volumes. Return whether there was anything.

@@ -79,13 +79,19 @@ def prometheus_config(site: Site) -> bytes:
     return yaml.safe_dump(config, sort_keys=False).encode()
 
 
-def add_monitoring(file: ComposeFile, site: Site, material: Material, images: Images) -> None:
-    """Add both services to a Compose file and write what they are configured with."""
+def watch(site: Site, material: Material) -> None:
+    """Write whom Prometheus asks, and what vouches for them; it reads that when it starts."""
     folder = site.directory / "monitoring"
     make_folder(folder / "roots")
     for name in {node.organization for node in site.nodes}:
         write_file(folder / f"roots/{name}.pem", material.organization(name).tls_root_pem, durable=False)
     write_file(folder / "prometheus.yml", prometheus_config(site), durable=False)
+
+
+def add_monitoring(file: ComposeFile, site: Site, material: Material, images: Images) -> None:
+    """Add both services to a Compose file and write what they are configured with."""
+    watch(site, material)
+    folder = site.directory / "monitoring"
     if not (folder / _ADMIN_FILE).exists():
         write_file(folder / _ADMIN_FILE, f"GF_SECURITY_ADMIN_PASSWORD={secrets.token_hex(16)}\n".encode())
     shipped = shipped_folder()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from sovchain.network.material import OrganizationMaterial
 from sovchain.network.material_layout import AUTHORITY_FOLDER
 from sovchain.network.ports import authority_ports, node_ports
 from sovchain.network.runtimes import Site
-from sovchain.network.runtimes.chaincodes import ChaincodeTls, build_package, chaincodes_of, serve_configuration
+from sovchain.network.runtimes.chaincodes import ChaincodeTls, build_package, serve_configuration, served_by
 from sovchain.network.runtimes.compose import ComposeFile, Container, answers_http, health, mount
 from sovchain.network.runtimes.couchdb import logging_spec
 from sovchain.network.runtimes.docker_images import Images
@@ -34,8 +35,8 @@ from sovchain.network.topology import AnyOrganization, ChaincodeSpec, Node, Orga
 LOG_VARIABLE: Final = "FABRIC_LOGGING_SPEC"
 METRICS_ROOT: Final = "metrics-ca.crt"
 """File among a node's configuration with the root of those who watch the whole network."""
-CHAINCODE_PORT: Final = 7052
-"""Port of an organisation's first chaincode in its container; the others follow."""
+CHAINCODES_LABEL: Final = "org.sovchain.chaincodes"
+"""Label of a container with the ports of the chaincodes that it serves, separated by commas."""
 
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104  in a container, whose networks are its own
 _CONFIG: Final = "/etc/hyperledger/fabric"
@@ -56,9 +57,9 @@ def node_service(host: str) -> str:
     return host.replace(".", "_")
 
 
-def chaincode_service(organization: Organization) -> str:
-    """Return the service that runs an organisation's chaincodes."""
-    return f"chaincode.{organization.name}"
+def chaincode_service(organization: Organization, further: str = "") -> str:
+    """Return the service that runs an organisation's chaincodes; `further` is the label of the first that came later."""
+    return f"chaincode.{organization.name}" + (f".{re.sub('[^a-zA-Z0-9._-]', '_', further)}" if further else "")
 
 
 def authority_service(organization: AnyOrganization) -> str:
@@ -67,31 +68,36 @@ def authority_service(organization: AnyOrganization) -> str:
 
 
 def chaincode_packages(site: Site, organization: Organization, now: datetime) -> dict[str, bytes]:
-    """Write the TLS files and the configuration of an organisation's chaincodes; return their packages by name.
+    """Write the TLS files of an organisation's chaincodes; return their packages by name, of the newest versions.
 
     `now` (UTC) is when new certificates begin.
     """
     folder, host = site.directory / "chaincode" / organization.name, _chaincode_host(organization)
     make_folder(folder)
     clean(folder)
-    tls = ChaincodeTls.create(folder / "tls", now, (host,))
-    specs = chaincodes_of(site.topology, organization)
-    packages = {spec.name: build_package(spec, [f"{host}:{port}"], tls) for port, spec in _numbered(specs)}
-    services = [(spec, packages[spec.name], f"{_EVERYWHERE}:{port}") for port, spec in _numbered(specs)]
-    content = json.dumps(serve_configuration(services, ChaincodeTls(Path(_CHAINCODE) / "tls")), indent=2)
-    write_file(folder / "serve.json", content.encode(), durable=False)
-    return packages
+    ChaincodeTls.create(folder / "tls", now, (host, f"*.{host}"))
+    return {
+        spec.name: _package(site, organization, spec, service)
+        for spec, service in served_by(site.topology, organization)
+    }
 
 
-def _numbered(specs: Sequence[ChaincodeSpec]) -> list[tuple[int, ChaincodeSpec]]:
-    return list(enumerate(specs, CHAINCODE_PORT))
+def _package(site: Site, organization: Organization, spec: ChaincodeSpec, service: str) -> bytes:
+    tls = ChaincodeTls(site.directory / "chaincode" / organization.name / "tls")
+    port = site.ports[service]
+    return build_package(spec, [f"{_alias(organization, port)}:{port}"], tls)
 
 
 def _chaincode_host(organization: Organization) -> str:
     return f"chaincode.{organization.domain}"
 
 
-def listens(port: int = CHAINCODE_PORT) -> tuple[str, ...]:
+def _alias(organization: Organization, port: int) -> str:
+    """Host name of one chaincode. Its port stays, whichever container serves it, and so does the package that names both."""
+    return f"{port}.{_chaincode_host(organization)}"
+
+
+def listens(port: int) -> tuple[str, ...]:
     """The command by which the chaincode image finds out whether its chaincode listens; it has no shell."""
     code = f"import socket; socket.create_connection(('127.0.0.1', {port}), 3).close()"
     return "/usr/local/bin/python3", "-I", "-S", "-c", code
@@ -214,23 +220,50 @@ class Containers:
         self.file.add(f"couchdb.{node_service(node.host)}", container)
         return CouchDb(f"{host}:{_COUCHDB_PORT}", _COUCHDB_USER, password)
 
-    def add_chaincodes(self, organization: Organization, code: Mapping[str, Path]) -> None:
-        """Add the container of an organisation's chaincodes. `code` is what the image does not hold, by where it goes."""
+    def add_chaincodes(
+        self,
+        organization: Organization,
+        code: Mapping[str, Path],
+        served: Sequence[tuple[ChaincodeSpec, str]],
+        *,
+        further: bool = False,
+    ) -> str:
+        """Add a container that serves chaincodes of an organisation, and return its service.
+
+        Args:
+            organization: the organisation; `chaincode_packages` has been called for it.
+            code: what the image does not hold, by where it goes.
+            served: the chaincodes, each with the name of its port (`served_by`).
+            further: whether another container serves the organisation's other chaincodes.
+        """
         folder = self.site.directory / "chaincode" / organization.name
+        label = served[0][0].label if further else ""
         tls = [mount(folder / "tls" / name, f"{_CHAINCODE}/tls/{name}") for name in _SERVER_FILES]
+        ports = [self.site.ports[service] for _, service in served]
+        services = [
+            (spec, _package(self.site, organization, spec, service), f"{_EVERYWHERE}:{port}")
+            for (spec, service), port in zip(served, ports, strict=True)
+        ]
+        content = json.dumps(serve_configuration(services, ChaincodeTls(Path(_CHAINCODE) / "tls")), indent=2)
+        config = folder / (f"{label}.json" if further else "serve.json")
+        write_file(config, content.encode(), durable=False)
         container = Container(
             kind="chaincode",
             image=self.images.chaincode,
-            host=_chaincode_host(organization),
+            host="" if further else _chaincode_host(organization),
+            aliases=[_alias(organization, port) for port in ports],
             memory_mib=_MEMORY_MIB["chaincode"],
             mounts=[
-                mount(folder / "serve.json", f"{_CHAINCODE}/serve.json"),
+                mount(config, f"{_CHAINCODE}/serve.json"),
                 *tls,
                 *(mount(source, target) for target, source in code.items()),
             ],
-            more={"healthcheck": health(*listens())},
+            labels={CHAINCODES_LABEL: ",".join(map(str, ports))},
+            more={"healthcheck": health(*listens(ports[0]))},
         )
-        self.file.add(chaincode_service(organization), container)
+        name = chaincode_service(organization, label)
+        self.file.add(name, container)
+        return name
 
     def add_authority(self, part: OrganizationMaterial) -> None:
         """Add an organisation's Fabric CA, which reads the organisation's two roots and nothing else of it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -10,7 +10,7 @@ from sovchain.ledger.node import AddressInUseError, EmbeddedLedger, NodeSpec
 from sovchain.network.errors import PortInUse, RuntimeUnavailable
 from sovchain.network.genesis import loopback_endpoints
 from sovchain.network.material import Material, OrganizationMaterial
-from sovchain.network.ports import ADDRESS
+from sovchain.network.ports import ADDRESS, taking_connections
 from sovchain.network.runtimes import Endpoint, Packages, Site
 from sovchain.network.runtimes.chaincodes import ChaincodeInstances, shared_services
 from sovchain.network.runtimes.processes import end_orphans
@@ -69,7 +69,9 @@ class EmbeddedRuntime:
         self._site = site
         peers, orderers = _nodes(site, material, "peer"), _nodes(site, material, "orderer")
         with _ports_named(site):
-            self._ledger = await EmbeddedLedger.start(site.directory, peers=peers, orderers=orderers)
+            self._ledger = await EmbeddedLedger.start(
+                site.directory, peers=peers, orderers=orderers, state_database=site.topology.state_database
+            )
         for block in genesis_blocks:
             await self._ledger.join(block)
 
@@ -102,6 +104,10 @@ class EmbeddedRuntime:
         await self._chaincodes.keep(site.topology)
         self._site = site
 
+    async def serving(self, site: Site, services: Collection[str]) -> frozenset[str]:
+        """See `Runtime.serving`."""
+        return await taking_connections(site.ports, services)
+
     async def stop(self) -> None:
         """See `Runtime.stop`."""
         ledger, self._ledger = self._ledger, None
@@ -131,7 +137,6 @@ def _supported(topology: Topology) -> None:
     several = [part.name for part in topology.organizations if part.peers > 1]
     reasons = [
         f"it has one peer for each organisation, and {several[0]} has more" if several else "",
-        "it keeps no state in CouchDB" if topology.state_database == "couchdb" else "",
         f"it starts no Fabric CA, which {authorities[0]} asks for" if authorities else "",
         "one node orders, and blocks of a BFT channel need a quorum" if topology.consensus == "bft" else "",
     ]

@@ -14,7 +14,7 @@ import asyncio
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from sovchain.network.authorities import AuthorityServers
 from sovchain.network.files import clean, make_folder, write_file
 from sovchain.network.genesis import loopback_endpoints
 from sovchain.network.material import Material, OrganizationMaterial
-from sovchain.network.ports import ADDRESS, EVERY_ADDRESS, node_ports, service_names
+from sovchain.network.ports import ADDRESS, EVERY_ADDRESS, node_ports, service_names, taking_connections
 from sovchain.network.runtimes import Endpoint, Packages, Site, couchdb
 from sovchain.network.runtimes.chaincodes import (
     ChaincodeInstance,
@@ -294,6 +294,10 @@ class NativeRuntime:
     def _instances(self) -> list[ChaincodeInstance]:
         """The chaincode processes, each once."""
         return list({id(instance): instance for instance in self._serving.values()}.values())
+
+    async def serving(self, site: Site, services: Collection[str]) -> frozenset[str]:
+        """See `Runtime.serving`."""
+        return await taking_connections(site.ports, services)
 
     async def stop(self) -> None:
         """See `Runtime.stop`. Peers end first, then ordering nodes, then chaincodes."""
