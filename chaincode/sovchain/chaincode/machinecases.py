@@ -150,7 +150,8 @@ def _profiles(machine: StateMachine[Any]) -> Iterator[Profile]:
 
 def _with(atoms: tuple[Requirement, ...]) -> Profile | None:
     """A caller that has all of these; None if nobody can."""
-    msp_id, unit, holds, within = STRANGER, "client", set(), ""
+    msp_id, unit, within = STRANGER, "client", ""
+    holds: set[str] = set()
     attributes: dict[str, str] = {}
     for atom in atoms:
         if isinstance(atom, Msp):
