@@ -27,6 +27,7 @@ from sovchain.chaincode import (
     query,
     transaction,
 )
+from sovchain.chaincode.exacttext import model_concerns
 from sovchain.chaincode.values import encode_value
 from sovchain.client import EndorseError
 from sovchain.protocol.canonical import MAX_DEPTH, canonical_json
@@ -388,3 +389,14 @@ def test_what_cannot_travel_is_refused_when_the_class_is_defined(annotation: Any
     method.__annotations__["value"] = annotation
     with pytest.raises(DefinitionError, match=text):
         type("Bad", (Contract,), {"method": transaction(method)})
+
+
+def test_a_model_may_have_a_field_that_is_called_type() -> None:
+    class Entry(BaseModel):
+        type: str
+        at: datetime
+
+    class Plain(BaseModel):
+        type: str
+
+    assert (model_concerns(Entry), model_concerns(Plain)) == (True, False)

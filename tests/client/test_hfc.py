@@ -110,6 +110,12 @@ async def test_its_calls_give_what_hfcs_callers_expect(conformance_network: Conf
     assert envelope in seen["block"]["data"]["data"]
     assert envelope["payload"]["header"]["channel_header"]["type_string"] == "ENDORSER_TRANSACTION"
     assert set(seen["channels"]) == {"wide", "narrow"}
+    config = seen["genesis"]["data"]["data"][0]["payload"]["data"]["config"]["channel_group"]
+    alpha = config["groups"]["Application"]["groups"]["AlphaMSP"]
+    assert alpha["values"]["MSP"]["value"]["config"]["name"] == "AlphaMSP"
+    assert alpha["policies"]["Admins"]["policy"]["value"]["identities"][0]["principal"]["role"] == "ADMIN"
+    assert config["groups"]["Orderer"]["values"]["BatchSize"]["value"]["max_message_count"] > 0
+    assert len(seen["config"]) == 1
     assert seen["names"][3:] == [None, None]
 
 
@@ -127,7 +133,19 @@ async def test_the_genuine_package_gives_the_same(conformance_network: Conforman
         ours = await asyncio.to_thread(
             run_calls, sys.executable, "sovchain.client.hfc", {**task, "key": world.key("other")}
         )
-    for name in ("query", "invoke", "refusal", "info", "transaction", "block", "by_txid", "channels", "names"):
+    for name in (
+        "query",
+        "invoke",
+        "refusal",
+        "info",
+        "transaction",
+        "block",
+        "by_txid",
+        "channels",
+        "names",
+        "genesis",
+        "config",
+    ):
         assert differences(ours[name], theirs[name]) == [], name
 
 

@@ -39,7 +39,7 @@ from sovchain.protocol.identity import parse_identity
 from sovchain.protocol.transactions import parse_transaction
 from sovchain.testing.conformance import not_implemented
 from sovchain.testing.conformance.chaincode import Probe
-from sovchain.testing.conformance.topology import SHARED, STRICT, WIDE
+from sovchain.testing.conformance.topology import APART, COMMON, SHARED, STRICT, WIDE
 from sovchain.testing.conformance.world import ConformanceNetwork, World
 from sovchain.testing.faults import NotOffered
 
@@ -365,6 +365,33 @@ async def test_a_members_collection_is_written_without_naming_endorsers(world: W
         world.alpha.contract().with_options(organizations=["AlphaMSP"]).evaluate(Probe.get_private, SHARED, world.key())
     )
     assert found == b"value-108"
+
+
+async def test_two_collections_are_written_at_once_by_those_who_hold_both(world: World) -> None:
+    """Alpha names nobody and does not hold `apart`: the gateway has Beta and Gamma endorse."""
+    contract = world.alpha.contract()
+    transaction = await contract.proposal(Probe.put_private_each, [COMMON, APART], world.key(), b"value-109").endorse()
+    signed = parse_transaction(transaction.envelope_bytes).endorsements
+    assert {parse_identity(one.endorser).msp_id for one in signed} == {"BetaMSP", "GammaMSP"}
+    done = await (await transaction.submit()).committed()
+    await world.settle(done)
+
+    async def found(collection: str, name: str) -> bytes:
+        at_home = world.members[name].contract().with_options(organizations=[MSPS[name]])
+        return await at_home.evaluate(Probe.get_private, collection, world.key())
+
+    assert [await found(COMMON, name) for name in MSPS] == [b"value-109"] * 3
+    assert [await found(APART, name) for name in ("Beta", "Gamma")] == [b"value-109"] * 2
+    with pytest.raises(EvaluateError):
+        await found(APART, "Alpha")
+
+
+async def test_two_collections_that_too_few_hold_both_are_not_written(world: World) -> None:
+    """Beta alone holds `shared` and `apart`: transient data goes to nobody else, and one endorsement is too few."""
+    with pytest.raises(EndorseError) as caught:
+        await world.alpha.contract().submit(Probe.put_private_each, [SHARED, APART], world.key(), b"never")
+    assert caught.value.status == "FAILED_PRECONDITION"
+    assert all(name in str(caught.value) for name in (SHARED, APART))
 
 
 # -- policies of keys ------------------------------------------------------------------------------------------------

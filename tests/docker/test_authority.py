@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
-from dockerimages import containers_of, docker, left_over
+from dockerimages import authority_image, containers_of, docker, left_over
 
-from sovchain.network import ImagesMissing, Network
+from sovchain.network import Network
 from sovchain.network.runtimes.docker_engine import Engine
-from sovchain.network.runtimes.docker_images import Images
 from sovchain.testing.conformance.topology import conformance_topology
 
 
 @pytest.mark.timeout(240)
 async def test_nodes_and_users_enrol_at_a_server_that_is_confined(engine: Engine, tmp_path: Path) -> None:
-    image = Images.choose("3.1", {}).ca
-    try:
-        await engine.check_images({image: f"docker pull {image}"})
-    except ImagesMissing as error:
-        pytest.skip(f"missing program: fabric-ca in Docker: {error.remedy}")
+    await asyncio.to_thread(authority_image, engine)
     topology = conformance_topology("3.1", "raft")
     first, *others = topology.organizations
     own = first.model_copy(update={"certificate_authority": "fabric-ca"})

@@ -1,4 +1,4 @@
-"""Two operators, one in containers and one on native programs, run a network without each other's keys."""
+"""Two operators, one in containers with a Fabric CA and one on native programs, run a network without each other's keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from commandline import Sovchain
-from dockerimages import left_over
+from dockerimages import authority_image, left_over
 from fabricprograms import fabric_programs
 
 from sovchain.network.runtimes.docker_engine import Engine
@@ -20,7 +20,7 @@ from sovchain.network.runtimes.docker_engine import Engine
 TOPOLOGY = """
 name: pair
 domain: pair.example
-organizations: [{name: Alpha}, {name: Beta}]
+organizations: [{name: Alpha, certificate_authority: fabric-ca}, {name: Beta}]
 ordering_organizations: [{operator: Alpha}, {operator: Beta}]
 channels: [{name: logistics, members: [Alpha, Beta]}]
 chaincodes:
@@ -46,8 +46,9 @@ def address(engine: Engine) -> str:
 
 
 @pytest.fixture
-def pair(address: str, tmp_path: Path) -> Iterator[dict[str, Sovchain]]:
+def pair(engine: Engine, address: str, tmp_path: Path) -> Iterator[dict[str, Sovchain]]:
     fabric_programs("3.1")
+    authority_image(engine)
     file = tmp_path / "topology.yaml"
     file.write_text(TOPOLOGY)
     found = {name: Sovchain(tmp_path / name) for name in ("Alpha", "Beta")}
@@ -92,3 +93,24 @@ def test_an_operator_in_containers_and_a_native_one_transact(pair: dict[str, Sov
     assert issued["block"] > 0
     read = pair["Beta"].ok("evaluate", "logistics", "Waybills:read", WAYBILL["number"], "--as", "Beta")
     assert read["result"]["custodian"] == "AlphaMSP"
+    change_together(pair)
+
+
+def change_together(pair: dict[str, Sovchain]) -> None:
+    """Access rules and batches take both operators' signatures; each gives its own where its keys are."""
+    alpha, beta = pair.values()
+    folder = alpha.directory.parent
+    agreed, file = folder / "agreed.yaml", folder / "logistics.pb"
+    channel = "channels: [{name: logistics, members: [Alpha, Beta]"
+    assert channel in TOPOLOGY
+    wanted = f"{channel}, batch: {{max_message_count: 7}}, acls: {{qscc/GetBlockByNumber: Admins}}"
+    agreed.write_text(TOPOLOGY.replace(channel, wanted))
+    proposal = ("--channel", "logistics", "--topology", agreed, "--output", file)
+    made = alpha.ok("network", "update", "propose", *proposal)
+    assert made["signed"] == ["AlphaMSP", "AlphaOrdererMSP"]
+    assert {name for names in made["missing"].values() for name in names} == {"BetaMSP", "BetaOrdererMSP"}
+    assert beta.run("network", "update", "submit", file).code == 1
+    assert beta.ok("network", "update", "sign", file, "--yes")["missing"] == {}
+    assert beta.ok("network", "update", "submit", file)["sequence"] == 1
+    file.unlink()
+    assert alpha.ok("network", "update", "propose", *proposal)["changes"] == []

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,8 @@ class Prometheus:
 
 
 @pytest.fixture(scope="module")
-def prometheus(engine: Engine, network: Sovchain) -> Prometheus:
-    """The network's own Prometheus, started beside it, once it has asked every node twice."""
+def prometheus(engine: Engine, network: Sovchain) -> Iterator[Prometheus]:
+    """The network's own Prometheus, started beside it, once it has asked every node twice. Others find it gone."""
     image = Images.choose("3.1", {}).prometheus
     try:
         asyncio.run(engine.check_images({image: f"docker pull {image}"}))
@@ -85,7 +86,8 @@ def prometheus(engine: Engine, network: Sovchain) -> Prometheus:
     while found.up() < nodes or len(found.ask("rate(process_cpu_seconds_total[1m])")) < nodes:
         assert time.monotonic() < deadline, docker("logs", containers_of(network.directory)["prometheus"])
         time.sleep(0.5)
-    return found
+    yield found
+    docker("rm", "--force", containers_of(network.directory)["prometheus"])
 
 
 @pytest.mark.timeout(180)

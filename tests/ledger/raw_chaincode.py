@@ -43,6 +43,7 @@ class Stub:
     txid: str
     args: list[bytes]
     transient: dict[str, bytes]
+    proposal: proposal_pb2.SignedProposal
     responses: asyncio.Queue[shim.ChaincodeMessage] = field(default_factory=asyncio.Queue)
 
     def send(self, kind: Any, payload: bytes = b"", txid: str | None = None) -> None:
@@ -130,7 +131,7 @@ class Stream:
         proposal = proposal_pb2.Proposal.FromString(message.proposal.proposal_bytes)
         payload = proposal_pb2.ChaincodeProposalPayload.FromString(proposal.payload)
         args = list(chaincode_pb2.ChaincodeInput.FromString(message.payload).args) or [b""]
-        stub = Stub(self, *key, args[1:], dict(payload.TransientMap))
+        stub = Stub(self, *key, args[1:], dict(payload.TransientMap), message.proposal)
         self._stubs[key] = stub
         try:
             function = self._functions.get(args[0].decode())

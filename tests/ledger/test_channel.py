@@ -13,7 +13,7 @@ from fabric_protos.peer import collection_pb2
 from ledger_world import CHAINCODE, World, increment, put
 
 from sovchain.ledger import channel as channel_module
-from sovchain.ledger.channel import LEDGER_FILE, Channel
+from sovchain.ledger.channel import Channel
 from sovchain.ledger.database import set_failpoint
 from sovchain.ledger.errors import (
     BlockRefused,
@@ -28,6 +28,7 @@ from sovchain.ledger.errors import (
     StorageCorrupt,
     StorageVersionError,
 )
+from sovchain.ledger.saved import LEDGER_FILE
 from sovchain.ledger.simulator import TxSimulator
 from sovchain.protocol.blocks import block_commit_hash, header_hash, transactions_filter
 from sovchain.protocol.channelconfig import BatchSettings, ChannelBundle

@@ -210,8 +210,6 @@ async def test_what_a_bundle_cannot_be_made_of_is_said(tmp_path: Path) -> None:
             await create_bundle(TOPOLOGY, "Finance", tmp_path / "x", address, NOW)
     with pytest.raises(RuntimeUnavailable, match="real nodes"):
         await create_bundle(TOPOLOGY, "Finance", tmp_path / "x", "10.0.0.1", NOW, runtime="embedded")
-    with pytest.raises(RuntimeUnavailable, match="runs natively"):
-        await create_bundle(with_authority(), "Finance", tmp_path / "x", "10.0.0.1", NOW, runtime="docker")
     assert not (tmp_path / "x").exists()
     with pytest.raises(DirectoryRefused, match="network define makes one"):
         complete(tmp_path / "empty", [], NOW)

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from sovchain.network import ChangesRefused, NotUp
-from sovchain.network.control import ApplyRequest, Progress, RemoteError, ask, listening
+from sovchain.network.control import ApplyRequest, Progress, RemoteError, Request, ask, listening
 from sovchain.network.errors import Refusal
 
-Handler = Callable[[ApplyRequest, Progress], Awaitable[dict[str, Any]]]
+Handler = Callable[[Request, Progress], Awaitable[dict[str, Any]]]
 
 
 @pytest.fixture(params=["short", "x" * 90])
@@ -26,10 +26,10 @@ def directory(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return place
 
 
-async def two_steps(request: ApplyRequest, progress: Progress) -> dict[str, Any]:
+async def two_steps(request: Request, progress: Progress) -> dict[str, Any]:
     progress("first", 1, 2)
     progress("second", 2, 2)
-    return {"topology": request.topology is not None}
+    return {"topology": isinstance(request, ApplyRequest) and request.topology is not None}
 
 
 async def test_progress_and_result_come_back(directory: Path) -> None:
@@ -45,7 +45,7 @@ async def test_progress_and_result_come_back(directory: Path) -> None:
 
 
 async def test_what_is_refused_there_is_refused_here_with_all_fields(directory: Path) -> None:
-    async def refuse(request: ApplyRequest, progress: Progress) -> dict[str, Any]:
+    async def refuse(request: Request, progress: Progress) -> dict[str, Any]:
         raise ChangesRefused([Refusal("name", "it stays", "leave it")])
 
     async with listening(directory, refuse):
@@ -57,7 +57,7 @@ async def test_what_is_refused_there_is_refused_here_with_all_fields(directory: 
 
 
 async def test_an_error_that_nobody_foresaw_is_told_too(directory: Path) -> None:
-    async def fail(request: ApplyRequest, progress: Progress) -> dict[str, Any]:
+    async def fail(request: Request, progress: Progress) -> dict[str, Any]:
         raise OSError(28, "No space left on device")
 
     async with listening(directory, fail):
@@ -81,7 +81,7 @@ async def test_what_is_no_request_is_answered_with_an_error(tmp_path: Path, line
 async def test_when_the_one_who_asked_goes_the_work_ends(directory: Path) -> None:
     started, ended = asyncio.Event(), asyncio.Event()
 
-    async def forever(request: ApplyRequest, progress: Progress) -> dict[str, Any]:
+    async def forever(request: Request, progress: Progress) -> dict[str, Any]:
         started.set()
         try:
             await asyncio.Event().wait()
@@ -100,7 +100,7 @@ async def test_when_the_one_who_asked_goes_the_work_ends(directory: Path) -> Non
 async def test_when_the_network_ends_the_one_who_asked_is_told(directory: Path) -> None:
     started = asyncio.Event()
 
-    async def forever(request: ApplyRequest, progress: Progress) -> dict[str, Any]:
+    async def forever(request: Request, progress: Progress) -> dict[str, Any]:
         started.set()
         await asyncio.Event().wait()
         return {}

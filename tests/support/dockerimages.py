@@ -36,6 +36,15 @@ def docker_engine(version: str = "3.1") -> Engine:
         pytest.skip(f"missing program: images of Fabric {version}: {error.remedy}")
 
 
+def authority_image(engine: Engine) -> None:
+    """The test is skipped without the image of Fabric CA."""
+    image = Images.choose("3.1", {}).ca
+    try:
+        asyncio.run(engine.check_images({image: f"docker pull {image}"}))
+    except ImagesMissing as error:
+        pytest.skip(f"missing program: fabric-ca in Docker: {error.remedy}")
+
+
 def chaincode_image() -> str:
     """The chaincode image of this checkout, built if need be, and chosen for the networks that come up from now on."""
     if CHAINCODE_VARIABLE not in os.environ:

@@ -37,6 +37,9 @@ async def calls(client_class, task):
     seen["block"] = plain(block)
     seen["by_txid"] = plain(await cli.query_block_by_txid(user, task["channel"], peers[:1], task["transaction"]))
     seen["transaction"] = plain(await cli.query_transaction(user, task["channel"], peers[:1], task["transaction"]))
+    seen["genesis"] = plain(await cli.query_block(user, task["channel"], peers[:1], "0"))
+    configs = await cli.get_channel_config(user, task["channel"], peers[:1])
+    seen["config"] = [one.SerializeToString(deterministic=True).hex() for one in configs]
     channels = await cli.query_channels(user, peers[:1])
     seen["channels"] = sorted(one.channel_id for one in channels.channels)
     seen["names"] = [user.name, user.msp_id, sorted(cli.peers), cli.get_peer("nobody"), cli.get_user("Alpha", "nobody")]

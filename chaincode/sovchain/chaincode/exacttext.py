@@ -66,7 +66,8 @@ def parse_decimal(text: str) -> Decimal:
 def concerns(schema: Any) -> bool:
     """Whether a value of a pydantic core schema may have a time or a decimal number in it."""
     if isinstance(schema, Mapping):
-        return schema.get("type") in _CONCERNED or any(concerns(part) for part in schema.values())
+        kind = schema.get("type")  # a table of fields has an entry of any name, which is no text
+        return (isinstance(kind, str) and kind in _CONCERNED) or any(concerns(part) for part in schema.values())
     return isinstance(schema, list | tuple) and any(concerns(part) for part in schema)
 
 

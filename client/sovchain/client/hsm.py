@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from sovchain.client.errors import HsmError
 from sovchain.client.signers import SIGN_TIMEOUT_S, ExternalIdentity
@@ -86,6 +91,37 @@ class HsmKey:
             raise HsmError(f"the HSM does not sign ({type(error).__name__})") from error
         return signature
 
+    async def signing_request(self, enrollment_id: str, hosts: Sequence[str] = ()) -> bytes:
+        """Make a certificate signing request, PEM, for the key: what `CertificateAuthority.certify` takes.
+
+        `enrollment_id` is its common name, `hosts` its subject alternative names. The public key must be in the HSM too,
+        under the private key's id or label.
+
+        Raises:
+            HsmError: the HSM does not sign, or has no public key.
+            CaRequestError: the id or a host cannot be in a request, or the key is no ECDSA key.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self._request, enrollment_id, hosts)
+
+    def _request(self, enrollment_id: str, hosts: Sequence[str]) -> bytes:
+        import pkcs11
+        from pkcs11.util.ec import encode_ec_public_key
+
+        from sovchain.client.ca.request import signing_request
+
+        if self._edwards:
+            raise HsmError("Fabric CA certifies ECDSA keys: use a P-256 or P-384 key")
+        named = {"id": self._key.id} if self._key.id else {"label": self._key.label}
+        try:
+            public = self._session.get_key(object_class=pkcs11.ObjectClass.PUBLIC_KEY, **named)
+        except pkcs11.PKCS11Error as error:
+            raise HsmError(f"it holds no public key of the private one ({type(error).__name__})") from error
+        key = load_der_public_key(encode_ec_public_key(public))
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise HsmError("the public key is no ECDSA key")
+        return signing_request(enrollment_id, _KeyInHsm(self, key), hosts).encode()
+
     def identity(
         self, msp_id: str, certificate_pem: bytes | str, *, timeout_s: float = SIGN_TIMEOUT_S
     ) -> ExternalIdentity:
@@ -94,6 +130,50 @@ class HsmKey:
         Each signature is brought to low s and checked against the certificate. Raises IdentityError.
         """
         return ExternalIdentity(msp_id, certificate_pem, self.sign, timeout_s=timeout_s)
+
+
+class _KeyInHsm(ec.EllipticCurvePrivateKey):
+    """What the signing of a request by `cryptography` asks of a private key, with the signature made in the HSM."""
+
+    def __init__(self, key: HsmKey, public: ec.EllipticCurvePublicKey) -> None:
+        self._held = key
+        self._public = public
+
+    @property
+    def curve(self) -> ec.EllipticCurve:
+        return self._public.curve
+
+    @property
+    def key_size(self) -> int:
+        return self._public.key_size
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        return self._public
+
+    def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
+        raw = self._held._sign(sha256(bytes(data)))
+        half = len(raw) // 2
+        return encode_dss_signature(int.from_bytes(raw[:half]), int.from_bytes(raw[half:]))
+
+    def exchange(self, algorithm: ec.ECDH, peer_public_key: ec.EllipticCurvePublicKey) -> bytes:
+        raise HsmError("a key in an HSM only signs here")
+
+    def private_numbers(self) -> ec.EllipticCurvePrivateNumbers:
+        raise HsmError("a key in an HSM does not leave it")
+
+    def private_bytes(
+        self,
+        encoding: serialization.Encoding,
+        format: serialization.PrivateFormat,  # noqa: A002 - cryptography's name
+        encryption_algorithm: serialization.KeySerializationEncryption,
+    ) -> bytes:
+        raise HsmError("a key in an HSM does not leave it")
+
+    def __copy__(self) -> _KeyInHsm:
+        return self
+
+    def __deepcopy__(self, memo: object) -> _KeyInHsm:
+        return self
 
 
 def _opened(

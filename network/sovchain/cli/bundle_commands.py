@@ -69,6 +69,10 @@ async def bundle(
     first_port: FirstPort = 7050,
     runtime: Runtime = "native",
     blocks: Blocks = None,
+    founded: Annotated[
+        Path | None,
+        typer.Option("--founded", help="First blocks of channels that exist already: of one who joins them."),
+    ] = None,
     json_output: Json = False,
 ) -> None:
     """Write the folder from which an organisation runs its own nodes, from public definitions of the others only.
@@ -93,7 +97,7 @@ async def bundle(
         await create_bundle(
             _topology(topology), org, directory, address or "localhost", now, first_port=first_port, runtime=runtime
         )
-    _show(Output(as_json=json_output), complete(directory, received, now, blocks))
+    _show(Output(as_json=json_output), complete(directory, received, now, blocks, founded))
 
 
 def _show(out: Output, found: Completed) -> None:

@@ -14,6 +14,7 @@ from sovchain.cli.demo import demo
 from sovchain.cli.explain_commands import explain
 from sovchain.cli.identity_commands import export, identity
 from sovchain.cli.law_commands import law, registry
+from sovchain.cli.ledger_commands import ledger
 from sovchain.cli.logs_command import logs
 from sovchain.cli.network_commands import down, network, up
 from sovchain.cli.raw_commands import evaluate, submit
@@ -21,6 +22,7 @@ from sovchain.cli.sharing_commands import open_, receipts, release, request, sha
 from sovchain.cli.snapshot_commands import join, snapshot
 from sovchain.cli.status_command import status
 from sovchain.cli.topology_commands import topology
+from sovchain.cli.update_commands import update
 
 EPILOG = (
     "Exit codes: 0 done, 1 refused, 2 input cannot be used, 3 network not up or not reachable, 4 denied by the law, "
@@ -49,7 +51,9 @@ network.command()(join)
 network.command(name="add-org")(add_org)
 network.command(name="remove-org")(remove_org)
 network.command()(upgrade)
+network.add_typer(update, name="update")
 app.add_typer(network, name="network")
+app.add_typer(ledger, name="ledger")
 app.add_typer(identity, name="identity")
 app.add_typer(law, name="law")
 app.add_typer(registry, name="registry")

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 
 from sovchain.ledger.errors import OrderingRefused
 from sovchain.ledger.registry import Registry
+from sovchain.ledger.rpcstatus import StatusError
 from sovchain.ledger.service import Context
 
 _log = structlog.get_logger("sovchain.ledger.broadcast")
@@ -30,6 +31,10 @@ class Broadcaster:
         channel = self._registry.channels.get(_channel_id(envelope))
         if channel is None:
             raise OrderingRefused(common_pb2.BAD_REQUEST, "channel does not exist")
+        try:
+            await self._registry.faults.at("broadcast.envelope", channel=channel.channel_id)
+        except StatusError as fault:
+            raise OrderingRefused(common_pb2.SERVICE_UNAVAILABLE, fault.message) from fault
         await channel.order(envelope)
 
     async def serve(self, context: Context) -> None:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
-from urllib.parse import quote
 
 import structlog
 from fabric_protos.ledger.rwset import rwset_pb2
@@ -23,16 +22,21 @@ from fabric_protos.peer import collection_pb2
 
 from sovchain.ledger.collections import LIFECYCLE_NAMESPACE, Collection, collections_of
 from sovchain.ledger.committer import Committer, Prepared, check_chain_end, prepare_genesis
+from sovchain.ledger.couchdb import CouchState
+from sovchain.ledger.cutting import Cutting
 from sovchain.ledger.database import make_directory
 from sovchain.ledger.errors import (
+    BlockRefused,
     ChannelClosed,
     ChannelMissing,
+    ChannelReverted,
     ChannelStopped,
     CollectionMissing,
     LedgerError,
     OrderingRefused,
     StorageCorrupt,
 )
+from sovchain.ledger.faults import Faults
 from sovchain.ledger.orderer import (
     SERVICE_UNAVAILABLE,
     OrderedEnvelope,
@@ -42,6 +46,14 @@ from sovchain.ledger.orderer import (
     check_envelope,
 )
 from sovchain.ledger.private_store import PrivateStore
+from sovchain.ledger.saved import (
+    LEDGER_FILE,
+    PRIVATE_DIRECTORY,
+    complete_restore,
+    restoring,
+    saved_ledger,
+    saved_private,
+)
 from sovchain.ledger.simulator import TxSimulator
 from sovchain.ledger.state import CommittedState, Snapshot, View, ViewPool
 from sovchain.ledger.storage import ChainState, LedgerStore
@@ -50,8 +62,6 @@ from sovchain.protocol.channelconfig import ChannelBundle
 from sovchain.protocol.errors import ProtocolError
 from sovchain.protocol.lifecycle import implicit_collection_msp
 
-LEDGER_FILE = "ledger.sqlite"
-PRIVATE_DIRECTORY = "private"
 _log = structlog.get_logger("sovchain.ledger.channel")
 
 
@@ -100,6 +110,11 @@ class Channel:
         self._committing = asyncio.Lock()
         self._waiters: dict[str, set[asyncio.Future[tuple[int, int]]]] = {}
         self._collections: dict[str, Mapping[str, Collection]] = {}
+        self._cutting = Cutting()
+        self._turn = 0
+        """How often the channel went back to a snapshot."""
+        self.faults = Faults()
+        """What is to go wrong with batches; a ledger gives all its channels one."""
         self._stopped: ChannelStopped | None = None
         self._closed = False
         self._released = False
@@ -223,6 +238,35 @@ class Channel:
         if self._closed:
             raise ChannelClosed(self.channel_id)
 
+    @property
+    def cutting(self) -> Cutting:
+        """What overrides the batch settings of the configuration."""
+        return self._cutting
+
+    @cutting.setter
+    def cutting(self, cutting: Cutting) -> None:
+        self._cutting = cutting
+        self._queue.change(cutting.over(self._bundle.batch))
+
+    @property
+    def pending(self) -> int:
+        """Envelopes that were accepted and wait for their block."""
+        return self._queue.pending
+
+    async def cut(self) -> int:
+        """Cut a block from what is pending and return the height once it is committed; without anything pending, now.
+
+        Raises `ChannelStopped`, `ChannelClosed`.
+        """
+        self._check_running()
+        height, advanced = self.height, self._advanced
+        if self._queue.cut():
+            while self.height == height:
+                await advanced.wait()
+                self._check_running()
+                advanced = self._advanced
+        return self.height
+
     async def append(self, block: bytes) -> int:
         """Commit a block that ordering nodes elsewhere made: the blocks of a real network are followed or replayed so.
 
@@ -240,6 +284,69 @@ class Channel:
                 await self._scrub()
         return self._chain.height
 
+    async def follow(self, block: bytes) -> int:
+        """As `append`, but pass over a block that is committed already; return the height.
+
+        Raises `BlockRefused` also for another block in its place.
+        """
+        try:
+            header = parse_block(block).header
+        except ProtocolError as error:
+            raise BlockRefused(self.channel_id, self.height, str(error)) from error
+        stored = self.block(header.number)
+        if stored is None:
+            return await self.append(block)
+        if parse_block(stored).header != header:
+            raise BlockRefused(self.channel_id, header.number, "the channel has another block in its place")
+        return self.height
+
+    # Snapshots ----------------------------------------------------------------------------------------------------
+
+    async def save(self, folder: Path) -> ChainInfo:
+        """Copy all that is committed, private and transient data included, into a new folder; say where the chain ends.
+
+        Raises `StorageError`, `ChannelStopped`, `ChannelClosed`.
+        """
+        self._check_running()
+        async with self._committing:
+            await asyncio.get_running_loop().run_in_executor(self._worker, self._save, folder)
+            return self.chain_info()
+
+    def _save(self, folder: Path) -> None:
+        make_directory(folder / PRIVATE_DIRECTORY)
+        self._store.copy_to(saved_ledger(folder))
+        for msp_id, store in self._private.items():
+            store.copy_to(saved_private(folder, msp_id))
+
+    async def restore(self, folder: Path) -> None:
+        """Go back to what `save` copied. What is pending is dropped, and who waits for what came later is told so.
+
+        A process that dies meanwhile completes it when the channel is opened. Raises `StorageError`, `ChannelStopped`,
+        `ChannelClosed`.
+        """
+        self._check_running()
+        async with self._committing:
+            self._queue.drop()
+            self._turn += 1
+            committer, view = await asyncio.get_running_loop().run_in_executor(self._worker, self._restore, folder)
+            self._committer, self._chain, self._bundle = committer, committer.chain, committer.bundle
+            self._collections.clear()
+            self._show(view)
+            self._queue.change(self._cutting.over(self._bundle.batch))
+            self._release_waiters(lambda: ChannelReverted(self.channel_id))
+
+    def _restore(self, folder: Path) -> tuple[Committer, View]:
+        directory = self._store.path.parent
+        with restoring(directory, folder):
+            self._store.restore(saved_ledger(folder))
+            chain = self._store.chain()
+            for msp_id, store in self._private.items():
+                copy = saved_private(folder, msp_id)
+                store.restore(copy if copy.exists() else None, chain.height)
+        committer = Committer(self._store, self._private, _stored_bundle(self._store, chain), chain, self._orderer)
+        committer.recover()
+        return committer, self._pool.open(chain.height)
+
     # Simulation -----------------------------------------------------------------------------------------------------
 
     async def snapshot(self) -> Snapshot:
@@ -247,9 +354,11 @@ class Channel:
         self._check_running()
         return Snapshot(self._view)
 
-    def simulator(self, snapshot: Snapshot, msp_id: str, transaction_id: str = "") -> TxSimulator:
+    def simulator(
+        self, snapshot: Snapshot, msp_id: str, transaction_id: str = "", couchdb: CouchState | None = None
+    ) -> TxSimulator:
         """A simulator on `snapshot` as the peer of `msp_id` sees it; the transaction id appears in error texts."""
-        return TxSimulator(snapshot, msp_id, self._bundle.application_msp_ids, transaction_id)
+        return TxSimulator(snapshot, msp_id, self._bundle.application_msp_ids, transaction_id, couchdb)
 
     def store_private(self, transaction_id: str, endorsing_msp_id: str, private: rwset_pb2.TxPvtReadWriteSet) -> None:
         """Give each collection's private writes to the transient stores of its members, durably.
@@ -359,10 +468,12 @@ class Channel:
         `stop`.
 
         Any number of readers: each holds one block at a time. Raises `ChannelStopped`, `ChannelClosed` when there is
-        nothing left to wait for.
+        nothing left to wait for, `ChannelReverted` when the channel went back to a snapshot.
         """
-        number = max(start, 0)
+        number, turn = max(start, 0), self._turn
         while stop is None or number <= stop:
+            if turn != self._turn:
+                raise ChannelReverted(self.channel_id)
             advanced = self._advanced
             block = self._reader.block(number) if number < self._chain.height else None
             if block is None:
@@ -392,10 +503,12 @@ class Channel:
         loop = asyncio.get_running_loop()
         try:
             while (batch := await self._queue.next_batch()) is not None:
-                envelopes = self._judged_again(batch)
-                if not envelopes:
-                    continue
+                turn = self._turn
+                batch = await self.faults.at_batch(self.channel_id, batch)
                 async with self._committing:
+                    envelopes = self._judged_again(batch) if turn == self._turn else []
+                    if not envelopes:
+                        continue
                     prepared, view = await loop.run_in_executor(self._worker, self._commit, envelopes)
                     self._publish(prepared, view)
                     if self._committer.scrub_due:
@@ -432,7 +545,7 @@ class Channel:
         self._show(view)
         if prepared.bundle is not self._bundle:
             self._bundle = prepared.bundle
-            self._queue.settings = prepared.bundle.batch
+            self._queue.change(self._cutting.over(prepared.bundle.batch))
         for entry in prepared.record.index:
             # The first copy of a transaction in a block takes its waiters along, as it takes the index entry.
             for waiter in self._waiters.pop(entry.transaction_id, ()):
@@ -508,6 +621,7 @@ def _open_files(directory: Path, msp_ids: list[str], orderer: SigningNode) -> _O
     path = directory / LEDGER_FILE
     if not LedgerStore.exists(path):
         raise ChannelMissing(directory)
+    complete_restore(directory)
     store = LedgerStore.open(path)
     private: dict[str, PrivateStore] = {}
     try:
@@ -528,8 +642,7 @@ def _open_files(directory: Path, msp_ids: list[str], orderer: SigningNode) -> _O
 
 
 def _open_private(directory: Path, chain: ChainState, msp_id: str) -> PrivateStore:
-    path = directory / PRIVATE_DIRECTORY / f"{quote(msp_id, safe='')}.sqlite"
-    return PrivateStore.open(path, chain.channel_id, msp_id, chain.height)
+    return PrivateStore.open(saved_private(directory, msp_id), chain.channel_id, msp_id, chain.height)
 
 
 def _stored_bundle(store: LedgerStore, chain: ChainState) -> ChannelBundle:

@@ -142,6 +142,64 @@ def database_format(path: Path, application_id: int) -> int | None:
             connection.close()
 
 
+def copy_database(connection: sqlite3.Connection, target: Path) -> None:
+    """Copy what is committed into a new file, durably. No transaction may be open on the connection."""
+    with storage_errors(target):
+        os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        copy = sqlite3.connect(target)
+        try:
+            copy.execute("PRAGMA synchronous = OFF")  # the file is written out once, below
+            connection.backup(copy)
+        finally:
+            copy.close()
+        for suffix in ("-wal", "-shm"):
+            target.with_name(target.name + suffix).unlink(missing_ok=True)
+        _sync_file(target)
+        _sync_directory(target.parent)
+
+
+def restore_database(connection: sqlite3.Connection, source: Path) -> None:
+    """Replace all content by that of a copy, in one transaction: readers that have begun go on with what they saw."""
+    with storage_errors(source):
+        copy = sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+        try:
+            copy.backup(connection)
+        finally:
+            copy.close()
+
+
+def copied_faultlessly(path: Path) -> bool:
+    """Whether SQLite finds no fault in a copy's structure."""
+    try:
+        copy = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+        try:
+            return bool(copy.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
+        finally:
+            copy.close()
+    except sqlite3.Error:
+        return False
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a small file whole or not at all; only its owner may read it."""
+    waiting = path.with_name(f".{path.name}.new")
+    descriptor = os.open(waiting, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    waiting.replace(path)
+    _sync_directory(path.parent)
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _format_of(path: Path, connection: sqlite3.Connection, application_id: int) -> int:
     try:
         if connection.execute("PRAGMA application_id").fetchone()[0] != application_id:
@@ -160,8 +218,4 @@ def _use_write_ahead_log(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    _sync_file(path)

@@ -61,6 +61,11 @@ class Definitions:
         _remember(self._committed, key, (snapshot.height, definition))
         return definition
 
+    def forget(self) -> None:
+        """Forget everything: heights do not tell states apart any more after a channel went back."""
+        self._committed.clear()
+        self._approved.clear()
+
     def endorsement_info(
         self, channel: Channel, snapshot: Snapshot, name: str, msp_id: str, packages: PackageStore
     ) -> EndorsementInfo:

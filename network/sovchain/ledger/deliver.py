@@ -73,6 +73,7 @@ class DeliverHandler:
         channel_of: Callable[[str], Channel | None],
         kind: DeliverKind,
         *,
+        msp_id: str = "",
         mutual_tls: bool = False,
     ) -> None:
         """Make a handler.
@@ -81,11 +82,13 @@ class DeliverHandler:
             registry: for the clock and the checks of policies.
             channel_of: returns the channel of this name if the node has it.
             kind: what the method sends.
+            msp_id: organisation of the node.
             mutual_tls: clients show a TLS certificate, and each request must carry its hash.
         """
         self._registry = registry
         self._channel_of = channel_of
         self._kind = kind
+        self._msp_id = msp_id
         self._mutual_tls = mutual_tls
 
     async def serve(self, context: Context) -> None:
@@ -134,7 +137,8 @@ class DeliverHandler:
         if not header.HasField("timestamp"):
             raise _Refused(common_pb2.BAD_REQUEST, "channel header in envelope must contain timestamp")
         try:
-            check_timestamp(header.timestamp.ToDatetime(UTC), self._registry.clock())
+            clock = self._registry.clock
+            check_timestamp(clock.ledger_time(header.timestamp.ToDatetime(UTC)), clock.now())
         except (AccessDeniedError, ValueError, OverflowError):
             raise _Refused(common_pb2.BAD_REQUEST, "the envelope's timestamp is out of the time window") from None
         if self._mutual_tls:
@@ -159,6 +163,7 @@ class DeliverHandler:
             try:
                 async for block in channel.blocks(number, last):
                     session.check()
+                    await self._registry.faults.at("deliver.block", msp_id=self._msp_id, channel=channel.channel_id)
                     await context.write(self._response(channel, block, seek))
                     number += 1
             except LedgerError as error:
@@ -188,7 +193,7 @@ class _Session:
 
     def check(self) -> None:
         """Raises _Refused FORBIDDEN."""
-        if self._ends is not None and self._registry.clock() > self._ends:
+        if self._ends is not None and self._registry.clock.now() > self._ends:
             raise _Refused(common_pb2.FORBIDDEN, "deliver client identity expired")
         sequence = self._channel.bundle.sequence
         if sequence == self._checked_at:

@@ -57,7 +57,7 @@ class Discovery:
         """
         self._peer = peer
         self._mutual_tls = mutual_tls
-        self.service = Service("discovery.Discovery", DISCOVERY_CONCURRENCY)
+        self.service = Service("discovery.Discovery", DISCOVERY_CONCURRENCY, peer.pass_by("discovery"))
         self.service.unary("Discover", self._discover)
 
     async def _discover(self, data: bytes, context: Context) -> bytes:

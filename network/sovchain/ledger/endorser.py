@@ -33,7 +33,7 @@ class Endorser:
     def __init__(self, peer: Peer) -> None:
         """Make the service; `service` is what a server registers."""
         self._peer = peer
-        self.service = Service("protos.Endorser", ENDORSER_CONCURRENCY)
+        self.service = Service("protos.Endorser", ENDORSER_CONCURRENCY, peer.pass_by("endorser"))
         self.service.unary("ProcessProposal", self._handle)
 
     async def _handle(self, request: bytes, _context: Context) -> bytes:

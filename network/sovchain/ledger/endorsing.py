@@ -167,8 +167,10 @@ class EndorsementCollector:
     async def _simulate(self, peer: Peer, instance: int) -> Simulation | None:
         """Simulate on one peer; a failure becomes a detail and None."""
         try:
+            if peer is not self.gateway:
+                await peer.registry.faults.at("endorser.process_proposal", msp_id=peer.msp_id)
             simulation = await peer.simulate(self.run, instance)
-        except SimulationFailedError as error:
+        except (SimulationFailedError, StatusError) as error:
             refusal = str(error)
         else:
             refused = refusal_of(simulation)

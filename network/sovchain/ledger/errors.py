@@ -11,6 +11,7 @@ LedgerError
   OrderingRefused              an envelope was not accepted for ordering (status and text as an orderer gives them)
   ChannelStopped               the commit pipeline failed and the channel accepts nothing more
   ChannelClosed                the channel was closed while something was waited for
+  ChannelReverted              the channel went back to an earlier state while something was waited for
   TransientRefused             private data was not accepted before an endorsement
   SimulationError              what a chaincode asked of the ledger is refused (Fabric's own text)
     CollectionMissing          the collection is not in the chaincode's definition
@@ -132,6 +133,14 @@ class ChannelClosed(LedgerError):
 
     def __init__(self, channel_id: str) -> None:
         super().__init__(f"channel {channel_id} was closed; open it again and ask for the transaction's status")
+        self.channel_id = channel_id
+
+
+class ChannelReverted(LedgerError):
+    """The channel went back to a snapshot while blocks or a transaction of what came after it were waited for."""
+
+    def __init__(self, channel_id: str) -> None:
+        super().__init__(f"channel {channel_id} went back to a snapshot; read its blocks anew and submit again")
         self.channel_id = channel_id
 
 

@@ -45,6 +45,11 @@ class EventCache:
                 self._blocks.popitem(last=False)
         return found
 
+    def forget(self, channel_id: str) -> None:
+        """Forget the blocks of a channel."""
+        for key in [key for key in self._blocks if key[0] == channel_id]:
+            del self._blocks[key]
+
 
 def valid_events(block: common_pb2.Block) -> Iterator[chaincode_event_pb2.ChaincodeEvent]:
     """Yield the events of a block's valid transactions."""

@@ -23,7 +23,6 @@ from sovchain.ledger.difference import NonDeterminismError
 from sovchain.ledger.endorsement_plan import EndorsementPlanner, undefined_chaincode_text
 from sovchain.ledger.endorsing import TRANSIENT_PROTECTED, EndorsementCollector, no_peers_text, refusal_of
 from sovchain.ledger.errors import LedgerError, OrderingRefused
-from sovchain.ledger.events import EventCache
 from sovchain.ledger.peer import Peer
 from sovchain.ledger.proposal_checks import ChannelNotFoundError, CheckedProposal, ProposalRefusedError, check_proposal
 from sovchain.ledger.rpcstatus import StatusError, error_detail
@@ -45,19 +44,18 @@ _M = TypeVar("_M", bound=Message)
 class Gateway:
     """The Gateway service of one peer."""
 
-    def __init__(self, peer: Peer, broadcaster: Broadcaster, events: EventCache | None = None) -> None:
+    def __init__(self, peer: Peer, broadcaster: Broadcaster) -> None:
         """Make the service; `service` is what a server registers.
 
         Args:
             peer: the peer whose gateway it is; its organisation is asked first.
             broadcaster: the way to the ordering nodes.
-            events: events of recent blocks, shared by the gateways of one process.
         """
         self._peer = peer
         self._registry = peer.registry
         self._broadcaster = broadcaster
-        self._events = events or EventCache()
-        self.service = Service("gateway.Gateway", GATEWAY_CONCURRENCY)
+        self._events = peer.registry.events
+        self.service = Service("gateway.Gateway", GATEWAY_CONCURRENCY, peer.pass_by("gateway"))
         self.service.unary("Evaluate", self._evaluate)
         self.service.unary("Endorse", self._endorse)
         self.service.unary("Submit", self._submit)

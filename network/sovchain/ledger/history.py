@@ -29,7 +29,7 @@ def key_modification(envelope: bytes, namespace: str, key: str) -> kv_query_resu
                 return kv_query_result_pb2.KeyModification(
                     tx_id=header.tx_id,
                     value=write.value,
-                    timestamp=header.timestamp,
+                    timestamp=header.timestamp if header.HasField("timestamp") else None,
                     is_delete=write.is_delete or not write.value,
                 )
     except (DecodeError, IndexError) as error:

@@ -23,7 +23,8 @@ from google.protobuf.message import DecodeError
 from sovchain.ledger.access import load_msp
 from sovchain.ledger.broadcast import Broadcaster
 from sovchain.ledger.chaincode_stream import EXECUTE_TIMEOUT_S, StreamRefusedError
-from sovchain.ledger.channel import LEDGER_FILE, Channel
+from sovchain.ledger.channel import Channel
+from sovchain.ledger.clock import LedgerClock
 from sovchain.ledger.deliver import (
     DELIVER_CONCURRENCY,
     ORDERER_BLOCKS,
@@ -35,15 +36,16 @@ from sovchain.ledger.deliver import (
 from sovchain.ledger.discovery import Discovery
 from sovchain.ledger.endorser import Endorser
 from sovchain.ledger.errors import GenesisRefused, LedgerError, StorageCorrupt
-from sovchain.ledger.events import EventCache
 from sovchain.ledger.gateway import Gateway
 from sovchain.ledger.orderer import SigningNode
 from sovchain.ledger.peer import Peer
-from sovchain.ledger.registry import Registry, SimulateTwice
+from sovchain.ledger.registry import Registry, SimulateTwice, StateDatabase
 from sovchain.ledger.rpcstatus import StatusError
+from sovchain.ledger.saved import LEDGER_FILE
 from sovchain.ledger.service import Context, Service
 from sovchain.ledger.storage import LedgerStore
 from sovchain.ledger.tls import SERVER_OPTIONS, check_server_tls, server_credentials
+from sovchain.ledger.tools import LedgerTools, stored_shift
 from sovchain.protocol.channelconfig import ChannelBundle
 from sovchain.protocol.crypto import load_private_key
 from sovchain.protocol.errors import ProtocolError
@@ -131,12 +133,13 @@ class EmbeddedLedger:
         self._signers = signers
         self._servers: dict[str, grpc.aio.Server] = {}
         self._broadcaster = Broadcaster(registry)
-        self._events = EventCache()
         self._addresses: dict[str, str] = {}
         self._joining = asyncio.Lock()
         self._lock: int | None = None
         self._stopped = False
         registry.join = self.join
+        self.tools = LedgerTools(directory, registry, registry.clock, registry.faults)
+        """What no peer of Fabric offers: snapshots, time, faults and more."""
 
     @classmethod
     async def start(
@@ -146,6 +149,7 @@ class EmbeddedLedger:
         peers: Sequence[NodeSpec],
         orderers: Sequence[NodeSpec],
         simulate_twice: SimulateTwice = "always",
+        state_database: StateDatabase = "leveldb",
         execute_timeout_s: float = EXECUTE_TIMEOUT_S,
     ) -> EmbeddedLedger:
         """Start the servers of all nodes and reopen the channels that the directory holds.
@@ -155,6 +159,7 @@ class EmbeddedLedger:
             peers: one peer for each organisation.
             orderers: the ordering nodes. A channel's blocks are signed by the first one whose organisation orders it.
             simulate_twice: see `SimulateTwice`.
+            state_database: see `StateDatabase`.
             execute_timeout_s: how long a chaincode may take for one transaction.
 
         Raises:
@@ -164,7 +169,11 @@ class EmbeddedLedger:
             LedgerError: a stored channel cannot be opened (other format version, damaged).
         """
         _check_specs(peers, orderers)
-        registry = Registry(simulate_twice=simulate_twice)
+        registry = Registry(
+            simulate_twice=simulate_twice,
+            state_database=state_database,
+            clock=LedgerClock(stored_shift(directory)),
+        )
         signers = [_signer(spec) for spec in orderers]
         ledger = cls(directory, registry, signers)
         try:
@@ -214,8 +223,9 @@ class EmbeddedLedger:
                 genesis_block,
                 peer_msp_ids=members,
                 orderer=self._signer_of(bundle),
+                now=self._registry.clock.now,
             )
-            self._registry.channels[channel.channel_id] = channel
+            self._add_channel(channel)
             _log.info("channel joined", channel=channel.channel_id, peers=members)
 
     async def add(
@@ -288,8 +298,14 @@ class EmbeddedLedger:
                 continue  # a channel that was being created when the process ended; joining it creates it anew
             bundle = await asyncio.to_thread(_stored_bundle, directory / LEDGER_FILE)
             members = [msp_id for msp_id in peer_msp_ids if msp_id in bundle.application_msp_ids]
-            channel = await Channel.open(directory, peer_msp_ids=members, orderer=self._signer_of(bundle))
-            self._registry.channels[channel.channel_id] = channel
+            channel = await Channel.open(
+                directory, peer_msp_ids=members, orderer=self._signer_of(bundle), now=self._registry.clock.now
+            )
+            self._add_channel(channel)
+
+    def _add_channel(self, channel: Channel) -> None:
+        channel.faults = self._registry.faults
+        self._registry.channels[channel.channel_id] = channel
 
     def _signer_of(self, bundle: ChannelBundle) -> SigningNode:
         for signer in self._signers:
@@ -312,7 +328,7 @@ class EmbeddedLedger:
         chaincode = Service("protos.ChaincodeSupport", CHAINCODE_STREAMS)
         chaincode.duplex("Register", _registration(peer))
         services = [
-            Gateway(peer, self._broadcaster, self._events).service,
+            Gateway(peer, self._broadcaster).service,
             Endorser(peer).service,
             Discovery(peer, mutual_tls=spec.client_auth).service,
             deliver,
@@ -339,7 +355,7 @@ class EmbeddedLedger:
             channel = self._registry.channels.get(channel_id)
             return channel if channel is not None and spec.msp_id in channel.bundle.orderer_msp_ids else None
 
-        return DeliverHandler(self._registry, channel_of, kind, mutual_tls=spec.client_auth)
+        return DeliverHandler(self._registry, channel_of, kind, msp_id=spec.msp_id, mutual_tls=spec.client_auth)
 
     async def _serve(self, spec: NodeSpec, services: Iterable[Service]) -> None:
         server = grpc.aio.server(options=SERVER_OPTIONS)

@@ -313,12 +313,42 @@ class OrderingQueue:
                 if timer is not None:
                     timer.cancel()
 
+    def cut(self) -> int:
+        """Cut what is pending now; return how many envelopes are on their way into blocks."""
+        while self._inbox:
+            self._ready.extend(self._cutter.ordered(*self._inbox.popleft()))
+        if self._cutter.pending:
+            self._ready.append(self._cutter.cut())
+        self._wake.set()
+        return sum(map(len, self._ready))
+
+    @property
+    def pending(self) -> int:
+        """Envelopes that were accepted and are in no batch that was given out."""
+        return self._count
+
+    def drop(self) -> int:
+        """Forget all that is pending; return how many envelopes."""
+        dropped = self._count
+        self._inbox.clear()
+        self._ready.clear()
+        self._taken(self._cutter.cut())
+        self._count = self._bytes = 0
+        while self._blocked and not self._full():
+            self._admit()
+        return dropped
+
     def close(self) -> None:
         """Take nothing more. What is queued is still given out, without waiting for the batch timeout."""
         self._closed = True
         self._wake.set()
         while self._blocked:
             self._admit()
+
+    def change(self, settings: BatchSettings) -> None:
+        """Cut by other settings from now on, what is pending included."""
+        self.settings = settings
+        self._wake.set()
 
     def _feed(self) -> None:
         self._cutter.settings = self.settings

@@ -8,18 +8,22 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from sovchain.ledger.connection import ChaincodeConnection
+from sovchain.ledger.couchdb import Index, package_indexes
 from sovchain.ledger.errors import LedgerError, StorageCorrupt
 from sovchain.protocol.errors import ProtocolError
-from sovchain.protocol.packages import package_id, parse_package
+from sovchain.protocol.packages import index_files, package_id, parse_package
 
 _SUFFIX: Final = ".tar.gz"
 _CCAAS: Final = "ccaas"
+_log = structlog.get_logger("sovchain.ledger.package_store")
 
 
 class PackageInstalledError(LedgerError):
@@ -40,11 +44,12 @@ class PackageMissingError(LedgerError):
 
 @dataclass(frozen=True)
 class InstalledPackage:
-    """One installed package: its id (`label:hash`), its label and how its chaincode is reached."""
+    """One installed package: its id (`label:hash`), its label, how its chaincode is reached, and its indexes by collection."""
 
     package_id: str
     label: str
     connection: ChaincodeConnection
+    indexes: Mapping[str, tuple[Index, ...]] = field(default_factory=dict, compare=False, repr=False)
 
 
 class PackageStore:
@@ -86,6 +91,12 @@ class PackageStore:
         self._packages[installed.package_id] = installed
         return installed
 
+    def keep(self, package_ids: Iterable[str]) -> None:
+        """Remove all packages but these, as if the others had not been installed yet."""
+        for unwanted in self._packages.keys() - set(package_ids):
+            self._path(unwanted).unlink(missing_ok=True)
+            del self._packages[unwanted]
+
     def read(self, package_id: str) -> bytes:
         """Return the bytes of an installed package. Raises PackageMissingError."""
         if package_id not in self._packages:
@@ -118,7 +129,11 @@ class PackageStore:
 def _describe(package: bytes) -> InstalledPackage:
     parsed = parse_package(package)
     connection = ChaincodeConnection.from_json(parsed.connection if parsed.type == _CCAAS else None)
-    return InstalledPackage(package_id(package, parsed.label), parsed.label, connection)
+    identifier = package_id(package, parsed.label)
+    indexes, wrong = package_indexes(index_files(parsed.code))
+    for path, reason in wrong:  # as a peer: installed all the same (statecouchdb.go ProcessIndexesForChaincodeDeploy)
+        _log.warning("index definition left out", package=identifier, file=path, reason=reason)
+    return InstalledPackage(identifier, parsed.label, connection, indexes)
 
 
 def _read(path: Path) -> InstalledPackage:

@@ -24,10 +24,12 @@ from sovchain.ledger.database import (
     BUSY_TIMEOUT_MS,
     PRIVATE_APPLICATION_ID,
     connect,
+    copy_database,
     create_database,
     database_format,
     failpoint,
     open_database,
+    restore_database,
     storage_errors,
 )
 from sovchain.ledger.errors import StorageCorrupt, TransientRefused
@@ -77,6 +79,12 @@ _PUT = (
 )
 _KEEP_TRANSIENT = "INSERT OR IGNORE INTO transient VALUES (?, ?, ?, ?, ?, ?)"
 _DELETE_BY_HASH = "DELETE FROM private_state WHERE ns = ? AND coll = ? AND key_hash = ?"
+_FORGET = (
+    "DELETE FROM private_state",
+    "DELETE FROM private_expiry",
+    "DELETE FROM transient",
+    "DELETE FROM missing",
+)
 _SAVEPOINT_EVERY_BLOCKS = 1000
 _PRUNE_EVERY_BLOCKS = 100
 
@@ -155,6 +163,8 @@ class PrivateStore:
         self._connection = connection
         self._lock = threading.Lock()
         self._saved_height = height
+        self._origin: tuple[Path, int] | None = None
+        """The copy that the content is equal to while the connection has changed as many rows as are noted here."""
         self.scrub_due = False
         """Whether values that were purged or have expired may still be in the write-ahead log."""
         with storage_errors(path):
@@ -266,12 +276,39 @@ class PrivateStore:
         with storage_errors(self.path):
             return connect(self.path)
 
+    def copy_to(self, target: Path) -> None:
+        """Copy the store into a new file."""
+        with self._lock, storage_errors(self.path):
+            self._save_height()
+            copy_database(self._connection, target)
+            self._origin = (target, self._connection.total_changes)
+
+    def restore(self, source: Path | None, height: int) -> None:
+        """Become what a copy holds; without one, what a store is that knows nothing of blocks before `height`."""
+        with self._lock, storage_errors(self.path):
+            if source is None:
+                with _transaction(self._connection):
+                    for statement in _FORGET:
+                        self._connection.execute(statement)
+                    self._connection.execute("UPDATE savepoint SET height = ?", (height,))
+            elif self._origin != (source, self._connection.total_changes):
+                restore_database(self._connection, source)
+                self._origin = (source, self._connection.total_changes)
+            self.height = self._saved_height = self._connection.execute("SELECT height FROM savepoint").fetchone()[0]
+            self._next_expiry = self._connection.execute("SELECT min(at) FROM private_expiry").fetchone()[0]
+            self._count_transient()
+            self.scrub_due = True
+
     def close(self) -> None:
         """Save the height, empty the write-ahead log into the file and close it."""
         with self._lock, storage_errors(self.path):
-            if self.height > self._saved_height:
-                self._connection.execute("UPDATE savepoint SET height = ?", (self.height,))
+            self._save_height()
             self._connection.close()
+
+    def _save_height(self) -> None:
+        if self.height > self._saved_height:
+            self._connection.execute("UPDATE savepoint SET height = ?", (self.height,))
+            self._saved_height = self.height
 
     def _has_work(self, block: PrivateBlock) -> bool:
         return (

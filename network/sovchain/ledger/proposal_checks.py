@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import TypeVar
 
 from fabric_protos.common import common_pb2
@@ -15,6 +16,7 @@ from google.protobuf.message import DecodeError, Message
 
 from sovchain.ledger.access import AccessDeniedError, LocalAccess, check_expiry, check_timestamp, moment_of
 from sovchain.ledger.channel import Channel
+from sovchain.ledger.clock import LedgerClock, with_time
 from sovchain.ledger.definitions import SYSTEM_CHAINCODES
 from sovchain.ledger.errors import LedgerError
 from sovchain.ledger.registry import Registry
@@ -69,6 +71,7 @@ class CheckedProposal:
         creator: who signed it.
         channel: None for a proposal without a channel.
         arguments: serialised ChaincodeInput, without decorations of the client's making.
+        told: the time that chaincode is told, where it is not that of the proposal.
     """
 
     parsed: ParsedProposal
@@ -77,6 +80,12 @@ class CheckedProposal:
     creator: Identity
     channel: Channel | None
     arguments: bytes
+    told: datetime | None = None
+
+    @cached_property
+    def shown(self) -> proposal_pb2.SignedProposal:
+        """What chaincode is shown: the proposal as it is signed, unless the ledger's time was moved."""
+        return self.signed if self.told is None else with_time(self.signed, self.told)
 
     @property
     def is_system(self) -> bool:
@@ -93,7 +102,7 @@ def check_proposal(
         ProposalRefusedError: it is malformed, late, not signed by a valid creator, sent before, or not allowed.
         ChannelNotFoundError: the peer is not on its channel.
     """
-    _filter(signed, registry.clock())
+    told = _filter(signed, registry.clock)
     try:
         parsed = parse_signed_proposal(signed)
     except ProposalError as error:
@@ -111,6 +120,7 @@ def check_proposal(
         creator,
         channel,
         _arguments(parsed),
+        told,
     )
     if channel is not None:
         _check_channel_rules(checked, channel, registry)
@@ -132,11 +142,13 @@ def _channel_id(signed: proposal_pb2.SignedProposal) -> str:
     return common_pb2.ChannelHeader.FromString(header.channel_header).channel_id
 
 
-def _filter(signed: proposal_pb2.SignedProposal, now: datetime) -> None:
+def _filter(signed: proposal_pb2.SignedProposal, clock: LedgerClock) -> datetime | None:
     """Apply the filters in front of the endorser: the creator's certificate, then the client's clock.
 
-    Mirrors core/handlers/auth/filter/expiration.go and timewindow.go. Raises ProposalRefusedError.
+    Gives the time for chaincode where the ledger's was moved. Mirrors core/handlers/auth/filter/expiration.go and
+    timewindow.go. Raises ProposalRefusedError.
     """
+    now = clock.now()
     proposal = _parsed(proposal_pb2.Proposal, signed.proposal_bytes, "proposal")
     header = _parsed(common_pb2.Header, proposal.header, "header")
     creator = _parsed(common_pb2.SignatureHeader, header.signature_header, "signature header").creator
@@ -147,10 +159,13 @@ def _filter(signed: proposal_pb2.SignedProposal, now: datetime) -> None:
     except AccessDeniedError as error:
         raise ProposalRefusedError(str(error), filtered=True) from error
     channel_header = _parsed(common_pb2.ChannelHeader, header.channel_header, "channel header")
+    signed_at = moment_of(channel_header.timestamp)
+    told = clock.ledger_time(signed_at)
     try:
-        check_timestamp(moment_of(channel_header.timestamp), now)
+        check_timestamp(told, now)
     except AccessDeniedError as error:
         raise ProposalRefusedError(str(error), filtered=True) from error
+    return told if told != signed_at else None
 
 
 def _parsed(kind: type[_M], encoded: bytes, what: str) -> _M:

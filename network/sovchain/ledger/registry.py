@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from sovchain.ledger.access import ChannelAccess
 from sovchain.ledger.channel import Channel
+from sovchain.ledger.clock import LedgerClock
 from sovchain.ledger.definitions import Definitions
 from sovchain.ledger.errors import LedgerError
+from sovchain.ledger.events import EventCache
+from sovchain.ledger.faults import Faults
+from sovchain.protocol.blocks import header_hash, parse_block
 
 if TYPE_CHECKING:
     from sovchain.ledger.peer import Peer
@@ -19,10 +22,8 @@ SimulateTwice = Literal["always", "endorse", "never"]
 """When a proposal is simulated a second time to catch non-determinism: for every call, when an endorsement is asked for
 (a Gateway evaluation then runs once), or never."""
 
-
-def utc_now() -> datetime:
-    """Return the time of the system's clock."""
-    return datetime.now(UTC)
+StateDatabase = Literal["leveldb", "couchdb"]
+"""As which state database the ledger behaves: without rich queries, or with them and with CouchDB's rules for keys."""
 
 
 async def _no_join(_genesis_block: bytes) -> None:
@@ -38,7 +39,10 @@ class Registry:
         peers: peers by MSP id.
         definitions: committed chaincode definitions and approvals.
         simulate_twice: see `SimulateTwice`.
-        clock: the time that certificates expire by and that requests are compared with.
+        state_database: see `StateDatabase`.
+        clock: the ledger's time, that certificates expire by and that requests are compared with.
+        faults: what is to go wrong on request.
+        events: events of recent blocks.
         join: joins the channel of a genesis block.
     """
 
@@ -46,7 +50,10 @@ class Registry:
     peers: dict[str, Peer] = field(default_factory=dict)
     definitions: Definitions = field(default_factory=Definitions)
     simulate_twice: SimulateTwice = "always"
-    clock: Callable[[], datetime] = utc_now
+    state_database: StateDatabase = "leveldb"
+    clock: LedgerClock = field(default_factory=LedgerClock)
+    faults: Faults = field(default_factory=Faults)
+    events: EventCache = field(default_factory=EventCache)
     join: Callable[[bytes], Awaitable[None]] = _no_join
     _access: dict[str, ChannelAccess] = field(default_factory=dict, repr=False)
 
@@ -54,6 +61,18 @@ class Registry:
         """Return the channel if the peer of this organisation is on it, else None."""
         channel = self.channels.get(channel_id)
         return channel if channel is not None and msp_id in channel.peer_msp_ids else None
+
+    def genesis_hash(self, channel: Channel) -> str:
+        """Hash of the header of a channel's first block, in hexadecimal digits: it tells channels of one name apart."""
+        block = channel.block(0)
+        assert block is not None  # a channel has its first block
+        return header_hash(parse_block(block).header).hex()
+
+    def forget(self, channel_ids: Iterable[str]) -> None:
+        """Forget what is remembered of blocks, after channels went back to earlier ones."""
+        self.definitions.forget()
+        for channel_id in channel_ids:
+            self.events.forget(channel_id)
 
     def access(self, channel: Channel) -> ChannelAccess:
         """Return the checks against a channel's policies."""

@@ -15,6 +15,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 UnaryMethod = Callable[[bytes, Context], Awaitable[bytes]]
 StreamMethod = Callable[[bytes, Context], AsyncIterator[bytes]]
 DuplexMethod = Callable[[Context], Awaitable[None]]
+PassBy = Callable[[str], Awaitable[None]]
 
 _log = structlog.get_logger("sovchain.ledger.service")
 
@@ -53,9 +54,17 @@ class ConcurrencyLimit:
 class Service:
     """One gRPC service: methods over raw bytes under one concurrency limit."""
 
-    def __init__(self, name: str, limit: int) -> None:
-        """`name` with its package, for example "protos.Endorser"; `limit` as in `ConcurrencyLimit`."""
+    def __init__(self, name: str, limit: int, pass_by: PassBy | None = None) -> None:
+        """Make a service.
+
+        Args:
+            name: with its package, for example "protos.Endorser".
+            limit: as in `ConcurrencyLimit`.
+            pass_by: awaited with the name of the method before each call of one that is not a stream both ways; may raise
+                StatusError.
+        """
         self.name = name
+        self._pass_by = pass_by
         self.limit = ConcurrencyLimit(name, limit)
         self._methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
@@ -66,6 +75,8 @@ class Service:
             try:
                 self.limit.enter()
                 try:
+                    if self._pass_by is not None:
+                        await self._pass_by(name)
                     return await method(request, context)
                 finally:
                     self.limit.leave()
@@ -84,6 +95,8 @@ class Service:
             try:
                 self.limit.enter()
                 try:
+                    if self._pass_by is not None:
+                        await self._pass_by(name)
                     async for response in method(request, context):
                         await context.write(response)
                 finally:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
+import structlog
 from fabric_protos.peer import chaincode_event_pb2, chaincode_pb2, proposal_response_pb2
 from fabric_protos.peer import chaincode_shim_pb2 as shim
 
@@ -21,6 +22,7 @@ from sovchain.ledger.definitions import SYSTEM_CHAINCODE_VERSION, SYSTEM_CHAINCO
 from sovchain.ledger.errors import LedgerError
 from sovchain.ledger.interest import chaincode_interest
 from sovchain.ledger.proposal_checks import CheckedProposal
+from sovchain.ledger.rpcstatus import StatusError
 from sovchain.ledger.simulator import SimulationResults, TxSimulator
 from sovchain.ledger.state import Snapshot
 from sovchain.ledger.system_call import SystemCall, failure
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 INITIALIZED_KEY: Final = "\x00\U0010ffffinitialized"
 """Key of a chaincode's namespace that holds the version for which its Init ran."""
 ERROR_THRESHOLD: Final = 400
+_log = structlog.get_logger("sovchain.ledger.simulation")
 _WITHOUT_SIMULATOR: Final = frozenset({"cscc", "qscc"})
 
 
@@ -145,7 +148,8 @@ class PeerSimulation:
             response = await self._call_system(parsed.chaincode, proposal.channel, tuple(parsed.input.args), None)
             return Simulation(proposal, self._peer.msp_id, SYSTEM_CHAINCODE_VERSION, response, None, None)
         snapshot = await self._run.snapshot(channel)
-        simulator = channel.simulator(snapshot, self._peer.msp_id, parsed.transaction_id)
+        couchdb = self._peer.couchdb(channel, snapshot)
+        simulator = channel.simulator(snapshot, self._peer.msp_id, parsed.transaction_id, couchdb)
         try:
             version = self._version(channel, simulator)
             response, event = await self._execute(channel, simulator)
@@ -155,6 +159,14 @@ class PeerSimulation:
                 raise SimulationFailedError(f"error in simulation: {error}") from error
         finally:
             simulator.done()
+        for what in sorted(simulator.unprotected):
+            _log.warning(
+                f"{what} in a transaction that writes: nothing checks at commit that it still holds",
+                channel=channel.channel_id,
+                chaincode=parsed.chaincode,
+                transaction_id=parsed.transaction_id,
+                read=what,
+            )
         return Simulation(proposal, self._peer.msp_id, version, response, event, results, snapshot)
 
     def _version(self, channel: Channel, simulator: TxSimulator) -> str:
@@ -229,9 +241,12 @@ class PeerSimulation:
             CreatorCollectionAccess(channel, self._run.proposal.signed_data),
             is_init,
         )
-        call = Invocation(channel.channel_id, parsed.transaction_id, arguments, self._run.proposal.signed, is_init)
+        call = Invocation(channel.channel_id, parsed.transaction_id, arguments, self._run.proposal.shown, is_init)
         try:
+            await self._registry.faults.at("chaincode.execute", msp_id=self._peer.msp_id, channel=channel.channel_id)
             return await stream.execute(call, context, self)
+        except StatusError as fault:
+            raise ExecutionError(f"error sending: {fault.message}") from fault
         except ExecutionError as error:
             raise ExecutionError(f"error sending: {error}") from error
 
@@ -252,7 +267,8 @@ class PeerSimulation:
         if channel_id == context.channel_id:
             return await self._invoke_on(channel, context.simulator, name, specification)
         snapshot = await self._run.snapshot(channel)
-        simulator = channel.simulator(snapshot, self._peer.msp_id, context.transaction_id)
+        couchdb = self._peer.couchdb(channel, snapshot)
+        simulator = channel.simulator(snapshot, self._peer.msp_id, context.transaction_id, couchdb)
         try:
             return await self._invoke_on(channel, simulator, name, specification)
         finally:

@@ -19,10 +19,12 @@ from fabric_protos.ledger.rwset.kvrwset import kv_rwset_pb2
 from sovchain.ledger.database import (
     LEDGER_APPLICATION_ID,
     connect,
+    copy_database,
     create_database,
     database_format,
     failpoint,
     open_database,
+    restore_database,
     storage_errors,
 )
 from sovchain.ledger.errors import ChannelExists, ChannelMissing, StorageCorrupt
@@ -126,6 +128,8 @@ class LedgerStore:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self.connection = connection
+        self._origin: tuple[Path, int] | None = None
+        """The copy that the content is equal to while the connection has changed as many rows as are noted here."""
 
     @classmethod
     def exists(cls, path: Path) -> bool:
@@ -196,6 +200,17 @@ class LedgerStore:
             yield from self.connection.execute(
                 "SELECT number, bytes FROM blocks WHERE private AND number >= ? ORDER BY number", (start,)
             )
+
+    def copy_to(self, target: Path) -> None:
+        """Copy the channel into a new file."""
+        copy_database(self.connection, target)
+        self._origin = (target, self.connection.total_changes)
+
+    def restore(self, source: Path) -> None:
+        """Become what a copy holds."""
+        if self._origin != (source, self.connection.total_changes):
+            restore_database(self.connection, source)
+            self._origin = (source, self.connection.total_changes)
 
     def close(self) -> None:
         """Empty the write-ahead log into the file and close it."""

@@ -70,6 +70,7 @@ from sovchain.network.errors import (
     TopologyChanged,
     TopologyError,
     UnknownName,
+    UpdateRefused,
     VersionMismatch,
 )
 from sovchain.network.instance import Status
@@ -120,6 +121,7 @@ __all__ = [
     "TopologyChanged",
     "TopologyError",
     "UnknownName",
+    "UpdateRefused",
     "VersionMismatch",
     "default_topology",
     "load_topology",

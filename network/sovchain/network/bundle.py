@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from sovchain.network import material_enrolment
-from sovchain.network.authorities import AuthorityServers
+from sovchain.network.authorities import organizations_with_authority
 from sovchain.network.definitions import (
     Definition,
     channels_of,
@@ -57,8 +57,11 @@ from sovchain.network.instance import (
 from sovchain.network.material import Material, create_organization
 from sovchain.network.material_layout import folder_of
 from sovchain.network.ports import allocate, authority_ports
-from sovchain.network.runtimes import Site, own_part
+from sovchain.network.runtimes import Site, create_runtime, own_part
 from sovchain.network.topology import AnyOrganization, Topology
+from sovchain.protocol.blocks import parse_block
+from sovchain.protocol.channelconfig import ChannelBundle
+from sovchain.protocol.errors import ProtocolError
 
 FIRST_PORT: Final = 7050
 """The operator's peers and ordering nodes listen on the ports from this one on, unless another is given."""
@@ -109,14 +112,13 @@ async def create_bundle(
         UnknownName: the topology has no such operator.
         RuntimeUnavailable: the topology asks for what a bundle cannot have.
         DirectoryRefused, AlreadyUp, InstanceDamaged, VersionMismatch, TopologyChanged: see `instance`.
-        ProgramsMissing, NodeFailed, CaError: the operator's Fabric CA does not start, or refuses.
+        ProgramsMissing, EngineUnavailable, ImagesMissing, EngineFailed, NodeFailed, CaError: the operator's Fabric CA
+            does not start, or refuses.
     """
     own = operated_by(topology, operator)
     _check_address(address)
     if runtime not in _RUNTIMES:
         raise RuntimeUnavailable(runtime, "a bundle runs real nodes, which other hosts can reach", _RUNTIMES)
-    if runtime != "native" and any(part.certificate_authority == "fabric-ca" for part in own):
-        raise RuntimeUnavailable(runtime, "the Fabric CA of a bundle runs natively", ("native",))
     with open_instance(directory) as instance:
         if instance.description is None:
             # First, so that a repetition goes on with the same ports and address where this is interrupted.
@@ -133,7 +135,7 @@ async def create_bundle(
             further = {node.host: (endpoints[node.host][0],) for node in part.all_nodes}
             create_organization(part, directory / "organizations", now, further)
         material = Material(topology, directory / "organizations")
-        await _enrol(Site(directory, topology, description.ports, endpoints, operator), material)
+        await _enrol(Site(directory, topology, description.ports, endpoints, operator), material, runtime)
         definition = define(topology, operator, material, endpoints, now)
         make_folder(directory / "definitions")
         write_file(_definition_file(directory, operator), write_definition(definition))
@@ -156,14 +158,17 @@ def _describe(
     )
 
 
-async def _enrol(site: Site, material: Material) -> None:
+async def _enrol(site: Site, material: Material, runtime_name: str) -> None:
     """Have the operator's Fabric CAs, if it has any, issue what its definition tells of; they end with it."""
-    servers = AuthorityServers()
+    if not organizations_with_authority(material):
+        return
+    runtime = create_runtime(runtime_name)
     try:
-        await servers.start(site, material)
+        await runtime.release(site)
+        await runtime.start_authorities(site, material)
         await material_enrolment.complete(site, material)
     finally:
-        await servers.stop()
+        await runtime.stop()
 
 
 def _check_address(address: str) -> None:
@@ -187,14 +192,24 @@ def _same(instance: Instance, topology: Topology, operator: str, runtime: str) -
     instance.compare(topology, runtime)
 
 
-def complete(directory: Path, received: Iterable[Definition], now: datetime, blocks: Path | None = None) -> Completed:
+def complete(
+    directory: Path,
+    received: Iterable[Definition],
+    now: datetime,
+    blocks: Path | None = None,
+    founded: Path | None = None,
+) -> Completed:
     """Take other operators' definitions in, and make the first blocks when all are there; tell what stands.
 
-    A definition that is there already must be the same. `blocks` is a folder with blocks that another operator has made,
-    `<channel>.block`, to compare with.
+    A definition that is there already must be the same.
+
+    Args:
+        blocks: a folder with blocks that another operator has made, `<channel>.block`, to compare with.
+        founded: the same of channels that exist already, to be taken in place of making them: for one who joins. The
+            definitions may then be those for the topology of before.
 
     Raises:
-        DefinitionRefused: a definition cannot be used; nothing of it is kept.
+        DefinitionRefused: a definition cannot be used; nothing of it is kept. Or a block in `founded` is no first block.
         BlocksDiffer: a block in `blocks` is another one.
         DirectoryRefused, AlreadyUp, InstanceDamaged, VersionMismatch: see `instance`.
     """
@@ -204,7 +219,7 @@ def complete(directory: Path, received: Iterable[Definition], now: datetime, blo
             raise DirectoryRefused(directory, "it holds no bundle; sovchain network define makes one")
         topology, operator = description.topology, description.bundle.operator
         definitions = _definitions(directory, topology)
-        new = _checked(definitions, received, topology, now)
+        new = _checked(definitions, received, topology, now, earlier=founded is not None)
         for definition in new:
             for part, files in _folders(definition, topology):
                 folder = directory / "organizations" / folder_of(part)
@@ -218,6 +233,8 @@ def complete(directory: Path, received: Iterable[Definition], now: datetime, blo
         write_description(directory, description.model_copy(update={"bundle": bundle}))
         channels = channels_of(topology, operator)
         missing = sorted(operators_of(topology, channels) - definitions.keys())
+        if founded is not None:
+            _take_blocks(directory, channels, founded)
         made = {} if missing else _store_blocks(directory, topology, definitions, channels)
         if blocks is not None and not missing:
             compare_blocks(made, blocks)
@@ -243,12 +260,17 @@ def _definitions(directory: Path, topology: Topology) -> dict[str, Definition]:
 
 
 def _checked(
-    kept: Mapping[str, Definition], received: Iterable[Definition], topology: Topology, now: datetime
+    kept: Mapping[str, Definition],
+    received: Iterable[Definition],
+    topology: Topology,
+    now: datetime,
+    *,
+    earlier: bool = False,
 ) -> list[Definition]:
     """The definitions among `received` that are new, all of which can be used."""
     new: list[Definition] = []
     for definition in received:
-        check_definition(definition, topology, now)
+        check_definition(definition, topology, now, earlier=earlier)
         known = kept.get(definition.operator)
         if known is None:
             new.append(definition)
@@ -282,6 +304,25 @@ def _store_blocks(
         make_folder(path.parent)
         write_file(path, made[channel])
     return made
+
+
+def _take_blocks(directory: Path, channels: Sequence[str], founded: Path) -> None:
+    """Keep the first blocks of channels that exist already, where there are none yet. Raises UpdateRefused."""
+    for channel in channels:
+        path, source = _block_file(directory, channel), founded / f"{channel}.block"
+        if path.exists() or not source.exists():
+            continue
+        content = source.read_bytes()
+        try:
+            block = parse_block(content)
+            if block.header.number != 0 or ChannelBundle.from_block(block).channel_id != channel:
+                raise DefinitionRefused(str(source), f"it is not the first block of channel {channel}", "take another")
+        except ProtocolError as error:
+            raise DefinitionRefused(
+                str(source), f"it is no block of a configuration: {error}", "take another"
+            ) from None
+        make_folder(path.parent)
+        write_file(path, content)
 
 
 def _block_file(directory: Path, channel: str) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -149,14 +149,14 @@ class ChannelConfiguration:
             )
         policies = required_policies(update, bundle)
         for element, path in policies.items():
-            if not _is_satisfied(bundle, path, evidence):
+            if not is_satisfied(bundle, path, evidence.values()):
                 raise SignaturesMissing(
-                    self.channel, element, path, tuple(evidence), _missing(bundle, path, evidence.keys())
+                    self.channel, element, path, tuple(evidence), missing_signers(bundle, path, evidence.keys())
                 )
         paths = set(policies.values())
         for msp_id in reversed(list(evidence)):
             without = {name: data for name, data in evidence.items() if name != msp_id}
-            if all(_is_satisfied(bundle, path, without) for path in paths):
+            if all(is_satisfied(bundle, path, without.values()) for path in paths):
                 evidence = without
         chosen = [self._administrators[msp_id] for msp_id in evidence]
         # Any member may hand an update over; what counts are the signatures in it.
@@ -173,6 +173,21 @@ class ChannelConfiguration:
             sign=sender.sign,
         )
         return chosen, envelope
+
+    async def send(self, bundle: ChannelBundle, envelope: common_pb2.Envelope) -> Configured:
+        """Hand over an update of the configuration in `bundle`, whoever signed it, and wait until peers have what it makes.
+
+        Raises ConfigurationRefused, LifecycleError, ConfigError.
+        """
+        try:
+            await self._orderers.broadcast("configure", "", self.channel, envelope.SerializeToString())
+        except LifecycleError as error:
+            raise ConfigurationRefused(self.channel, error.why, address=error.address) from None
+        if not await self._beyond(bundle.sequence, WAIT_TIMEOUT_S):
+            raise ConfigurationRefused(self.channel, f"no peer has committed it within {WAIT_TIMEOUT_S:.0f} s")
+        following, block = await self.current()
+        await self._everywhere(following)
+        return Configured(self.channel, following.sequence, (), block)
 
     async def _beyond(self, sequence: int, timeout_s: float) -> bool:
         """Wait until a peer has a later configuration than this one; return whether one has."""
@@ -225,21 +240,22 @@ async def config_block(peer: Peer, channel: str) -> common_pb2.Block:
         raise ConfigError(f"the configuration block of channel {channel} cannot be decoded") from error
 
 
-def _is_satisfied(bundle: ChannelBundle, path: str, evidence: Mapping[str, SignedData]) -> bool:
+def is_satisfied(bundle: ChannelBundle, path: str, evidence: Iterable[SignedData]) -> bool:
+    """Whether signatures satisfy the policy at a path."""
     try:
-        bundle.policies.get(path).evaluate(list(evidence.values()))
+        bundle.policies.get(path).evaluate(list(evidence))
     except PolicyUnsatisfied:
         return False
     return True
 
 
-_LISTED_MAX: Final = 12
+LISTED_MAX: Final = 12
 """With more organisations than this the groups of them that satisfy a policy are too many to list."""
 
 
-def _missing(bundle: ChannelBundle, path: str, present: Collection[str]) -> tuple[str, ...]:
+def missing_signers(bundle: ChannelBundle, path: str, present: Collection[str]) -> tuple[str, ...]:
     """Those whose signatures would be enough besides the present ones, in the smallest number; all others if too many."""
-    if len(bundle.msps.msp_ids) > _LISTED_MAX:
+    if len(bundle.msps.msp_ids) > LISTED_MAX:
         return tuple(msp_id for msp_id in bundle.msps.msp_ids if msp_id not in present)
     groups = bundle.policies.satisfying_organisations(path)
     lacking = sorted((sorted(group.difference(present)) for group in groups), key=lambda names: (len(names), names))

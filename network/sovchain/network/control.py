@@ -22,6 +22,7 @@ from typing import Annotated, Any, Final, Literal
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from sovchain.ledger.errors import LedgerError
 from sovchain.network.errors import NetworkError, NotUp
 from sovchain.network.topology import Topology
 
@@ -44,6 +45,18 @@ class ApplyRequest(_Message):
     protocol: Literal[1] = PROTOCOL
     ask: Literal["apply"] = "apply"
     topology: Topology | None = None
+
+
+class LedgerRequest(_Message):
+    """Do with the embedded ledger what `sovchain.ledger.tools.LedgerTools` offers; `do` is the method."""
+
+    protocol: Literal[1] = PROTOCOL
+    ask: Literal["ledger"] = "ledger"
+    do: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+Request = ApplyRequest | LedgerRequest
 
 
 class ProgressEvent(_Message):
@@ -76,7 +89,8 @@ class ErrorEvent(_Message):
 _EVENT: Final[TypeAdapter[ProgressEvent | ResultEvent | ErrorEvent]] = TypeAdapter(
     Annotated[ProgressEvent | ResultEvent | ErrorEvent, Field(discriminator="event")]
 )
-Handler = Callable[[ApplyRequest, Progress], Awaitable[dict[str, Any]]]
+_REQUEST: Final[TypeAdapter[Request]] = TypeAdapter(Annotated[Request, Field(discriminator="ask")])
+Handler = Callable[[Request, Progress], Awaitable[dict[str, Any]]]
 
 
 class RemoteError(NetworkError):
@@ -146,7 +160,7 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, han
         return
     try:
         async with asyncio.timeout(_REQUEST_TIMEOUT_S):
-            request = ApplyRequest.model_validate_json(await reader.readuntil(b"\n"))
+            request = _REQUEST.validate_json(await reader.readuntil(b"\n"))
     except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValidationError) as error:
         send(_error(_unreadable(error)))
         return
@@ -195,6 +209,11 @@ def _error(error: Exception) -> ErrorEvent:
         return ErrorEvent(
             kind=type(error).__name__, what=error.what, why=error.why, remedy=error.remedy, details=details
         )
+    if isinstance(error, LedgerError):
+        what, _, why = str(error).partition(": ")
+        why, _, remedy = why.partition("; ")
+        remedy = remedy or "correct what it names"
+        return ErrorEvent(kind=type(error).__name__, what=what, why=why or type(error).__name__, remedy=remedy)
     what, _, why = str(error).partition(": ")
     return ErrorEvent(
         kind=type(error).__name__,
@@ -204,7 +223,7 @@ def _error(error: Exception) -> ErrorEvent:
     )
 
 
-async def ask(directory: Path, request: ApplyRequest, progress: Progress | None = None) -> dict[str, Any]:
+async def ask(directory: Path, request: Request, progress: Progress | None = None) -> dict[str, Any]:
     """Ask the process that runs the network in a directory, and return its answer.
 
     Raises NotUp when no process listens there, RemoteError with what it refuses.

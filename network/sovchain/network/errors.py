@@ -516,6 +516,14 @@ class ApplyUnderWay(NetworkError):
         self.directory = directory
 
 
+class UpdateRefused(NetworkError):
+    """A file with an update of a channel's configuration, from `source`, cannot be used."""
+
+    def __init__(self, source: str, why: str, remedy: str = "have it proposed and signed again") -> None:
+        super().__init__(f"the update {source} is refused", why, remedy, source=source)
+        self.source = source
+
+
 class DefinitionRefused(NetworkError):
     """A public definition of an operator, from `source`, cannot be used."""
 

@@ -17,10 +17,11 @@ from typing import Any, Final
 import structlog
 
 from sovchain.client import Gateway, SigningIdentity
+from sovchain.ledger.tools import LedgerTools
 from sovchain.network.agreement import agree, agreeing
 from sovchain.network.apply import Applied, Apply, plan
 from sovchain.network.checks import check
-from sovchain.network.control import ApplyRequest, ask, listening
+from sovchain.network.control import ApplyRequest, LedgerRequest, Request, ask, listening
 from sovchain.network.errors import (
     ApplyUnderWay,
     KeysElsewhere,
@@ -30,6 +31,7 @@ from sovchain.network.errors import (
     UnknownName,
 )
 from sovchain.network.instance import Instance, Status, open_instance, read_description, read_status, running
+from sovchain.network.ledgertools import NetworkLedger, perform
 from sovchain.network.lifecycle import Deployed
 from sovchain.network.logs import logging_to
 from sovchain.network.material import Material
@@ -40,6 +42,7 @@ from sovchain.network.plan import Plan, Step
 from sovchain.network.profiles import profile_path
 from sovchain.network.runtimes import Faults, create_runtime, own_part
 from sovchain.network.runtimes.access import administered_peer, site_of
+from sovchain.network.runtimes.embedded import EmbeddedRuntime
 from sovchain.network.runtimes.processes import end_orphans
 from sovchain.network.snapshots import Snapshot, copy_snapshot, join_by_snapshot, read_snapshot, take_snapshots
 from sovchain.network.startup import Progress, Running, Steps, bring_up, deploy_chaincodes, step_count
@@ -348,8 +351,27 @@ class Network:
                 self._nodes, self._material = work.running, work.running.material
                 self._topology = work.running.site.topology
 
-    async def _answer(self, request: ApplyRequest, progress: Progress) -> dict[str, Any]:
+    @property
+    def ledger(self) -> NetworkLedger:
+        """What only the embedded ledger offers: snapshots, dumps, time, block cutting, faults.
+
+        Its methods raise RuntimeUnavailable on other runtimes, and NotUp when no process runs the network.
+        """
+        return NetworkLedger(self._directory, self._tools if self._nodes else None)
+
+    def _tools(self) -> LedgerTools:
+        assert self._nodes is not None
+        runtime = self._nodes.runtime
+        ledger = runtime.ledger if isinstance(runtime, EmbeddedRuntime) else None
+        if ledger is None:
+            name = read_status(self._directory).runtime
+            raise RuntimeUnavailable(name, "its nodes are Fabric's own and cannot do that", ("embedded",))
+        return ledger.tools
+
+    async def _answer(self, request: Request, progress: Progress) -> dict[str, Any]:
         """Do what another process asks for (`control`)."""
+        if isinstance(request, LedgerRequest):
+            return await perform(self._tools(), request)
         applied = await self.apply(request.topology, progress=progress)
         return {"steps": [asdict(step) for step in applied.steps]}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from fabricca import Server, fabric_ca, launch
+from softhsm import PIN, TOKEN, generate_in_hsm, softhsm_library
 
 from sovchain.client.ca import (
     Attribute,
@@ -29,6 +31,7 @@ from sovchain.client.ca import (
     Enrollment,
     Registrar,
 )
+from sovchain.client.hsm import HsmKey
 from sovchain.client.identity import SigningIdentity
 from sovchain.network.authorities import REGISTRAR
 from sovchain.network.certificates import CertificateAuthority as Root
@@ -305,3 +308,28 @@ async def test_what_cannot_be_asked_is_said_before_anything_is_sent(ca: Certific
     with pytest.raises(CaRequestError, match="tls_roots"):
         async with CertificateAuthority.connect("https://localhost:1", tls_roots=b"no certificate"):
             pass
+
+
+async def test_a_key_in_an_hsm_is_enrolled_and_renewed_without_leaving_it(
+    ca: CertificateAuthority, registrar: Registrar, server: Server
+) -> None:
+    """The request is signed in the HSM, and so is the token by which the next certificate is asked for."""
+    library = softhsm_library()
+    await asyncio.to_thread(generate_in_hsm, library, "enrolled", "secp256r1")
+    secret = await registrar.register("keeper", attributes=[Attribute("hf.Registrar.Roles", "client")])
+    async with HsmKey.open(library, token_label=TOKEN, pin=PIN, key_label="enrolled") as key:
+        request = await key.signing_request("keeper", hosts=["keeper.finance.example"])
+        first = await ca.certify(request, secret)
+        identity = key.identity("FinanceMSP", first.certificate_pem)
+        Msp.from_config(server.part.msp_config).validate(parse_identity(identity.creator))
+        second = await ca.certify(request, identity)
+        assert second.certificate.serial_number != first.certificate.serial_number
+        assert second.certificate.public_key() == first.certificate.public_key() == identity.public_key
+        renewed = key.identity("FinanceMSP", second.certificate_pem)
+        assert await ca.registrar(renewed).register("kept-by-hsm")
+        with pytest.raises(CaAuthenticationFailed):
+            await ca.certify(request, "wrong")
+        with pytest.raises(CaRequestError):
+            await ca.certify(first.certificate_pem, secret)
+        with pytest.raises(CaRequestError):
+            await key.signing_request("")

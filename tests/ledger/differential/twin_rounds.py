@@ -29,10 +29,10 @@ async def _round(both: Twin, generator: Generator, size: int) -> int:
     made = await asyncio.gather(*(_propose(both, generator) for _ in range(size)))
     envelopes = [found for one in made if one is not None for found in _envelopes(both, generator, *one)]
     chance.shuffle(envelopes)
-    alone = [found for found in envelopes if found[1][0] in ALONE]
-    await both.order([found for found in envelopes if found[1][0] not in ALONE])
-    for one in alone:
-        await both.order([one])
+    await both.order([(content, case) for content, case, alone in envelopes if not alone])
+    for content, case, alone in envelopes:
+        if alone:
+            await both.order([(content, case)])
     return len(envelopes)
 
 
@@ -53,54 +53,67 @@ async def _propose(both: Twin, generator: Generator) -> tuple[Endorsed, Person, 
     return (endorsed, creator, case) if endorsed.answers else None
 
 
-def _envelopes(both: Twin, generator: Generator, endorsed: Endorsed, creator: Person, case: object) -> list[Any]:
-    """The transaction of an endorsed proposal, perhaps spoilt, perhaps more than once."""
+def _envelopes(
+    both: Twin, generator: Generator, endorsed: Endorsed, creator: Person, case: object
+) -> list[tuple[bytes, Any, bool]]:
+    """The transaction of an endorsed proposal, perhaps spoilt, perhaps more than once.
+
+    With each: its case, and whether it needs a block of its own, because real peers wait for ever when they meet it in
+    the company of others. A transaction that changes a key's policy and whose policies are not looked at keeps a later
+    one of the block that writes the key waiting (statebased/vpmanagerimpl.go: nobody signals its result): when it fails
+    before that, when its block is not the first with it, or when another namespace of it fails first.
+    """
     chance = generator.random
     names = [name for name in generator.endorsers() if name in endorsed.answers] or list(endorsed.answers)
     # Payloads may differ where an organisation lacks private data: a client takes equal ones.
     first = endorsed.answers[names[0]].payload
     names = [name for name in names if endorsed.answers[name].payload == first]
     good = both.envelope(endorsed, creator, names)
-    found = []
+    awaited, several = _policy_changes(good)
+    found: list[tuple[bytes, Any, bool]] = []
     spoilt = chance.random()
-    # A transaction that changes a key's policy and fails before policies are looked at keeps a real peer waiting for ever
-    # when a later one of the block writes that key (statebased/vpmanagerimpl.go: nobody signals its result).
-    if spoilt < 0.35 and not _changes_policies(good):
+    if spoilt < 0.35:
         # Fabric 2.5 ends with a panic at several of these even in a block of their own.
         newest = both.site.topology.fabric_version == "3.1"
         kind = chance.choice([kind for kind in ENVELOPES if newest or kind not in ALONE])
         parts = Parts(good)
         parts.endorsers = [both.people.peer[name] for name in names]
+        if kind == "other namespace":
+            parts.endorsers = list(both.people.peer.values())
         ENVELOPES[kind](parts, chance)
         if parts.keeps_hash and kind != "hash":
             parts.endorsers = None
         if kind == "hash":
             parts.response.proposal_hash = b"h" * 32
-        found.append((parts.seal(creator), (kind, names, case)))
-    elif 0.35 <= spoilt < 0.45:
+        sealed = parts.seal(creator)
+        # These two may change a policy where the good one does not; the others may be beyond decoding.
+        changed = kind.startswith("odd ") and _policy_changes(common_pb2.Envelope.FromString(sealed))[0]
+        found.append((sealed, (kind, names, case), awaited or changed or kind in ALONE))
+    elif spoilt < 0.45:
         parts = Parts(good)
         strangers = chance.sample([*both.people.odd, *both.people.good], 2)
         parts.endorsers = [*strangers, *(both.people.peer[name] for name in names)]
         chance.shuffle(parts.endorsers)
         kinds = [(person.kind, person.msp_id) for person in parts.endorsers]
-        found.append((parts.seal(creator), ("strangers", kinds, case)))
-    elif 0.45 <= spoilt < 0.5:
+        found.append((parts.seal(creator), ("strangers", kinds, case), several))
+    elif spoilt < 0.5:
         person = chance.choice([*both.people.odd, *both.people.good])
         signature = chance.choice([person.sign, creator.sign_high])
         envelope = common_pb2.Envelope(payload=good.payload, signature=signature(good.payload))
-        found.append((envelope.SerializeToString(), ("signer", person.kind, person.msp_id, case)))
+        found.append((envelope.SerializeToString(), ("signer", person.kind, person.msp_id, case), awaited))
     if not found or chance.random() < 0.3:
-        found.append((good.SerializeToString(), (names, case)))
+        # Its spoilt copy may have come in an earlier block.
+        found.append((good.SerializeToString(), (names, case), several or (awaited and bool(found))))
         while chance.random() < 0.06:
-            found.append((good.SerializeToString(), ("again", names, case)))
+            found.append((good.SerializeToString(), ("again", names, case), awaited))
     return found
 
 
-def _changes_policies(envelope: common_pb2.Envelope) -> bool:
+def _policy_changes(envelope: common_pb2.Envelope) -> tuple[bool, bool]:
+    """Whether a transaction changes the policy of a key, and whether it touches several chaincodes besides."""
+    namespaces = {entry.namespace for entry in Parts(envelope).rwset().ns_rwset} - {"_lifecycle"}
     for entry in Parts(envelope).rwset().ns_rwset:
-        if kv_rwset_pb2.KVRWSet.FromString(entry.rwset).metadata_writes:
-            return True
-        for collection in entry.collection_hashed_rwset:
-            if kv_rwset_pb2.HashedRWSet.FromString(collection.hashed_rwset).metadata_writes:
-                return True
-    return False
+        hashed = [kv_rwset_pb2.HashedRWSet.FromString(part.hashed_rwset) for part in entry.collection_hashed_rwset]
+        if kv_rwset_pb2.KVRWSet.FromString(entry.rwset).metadata_writes or any(one.metadata_writes for one in hashed):
+            return True, len(namespaces) > 1
+    return False, False

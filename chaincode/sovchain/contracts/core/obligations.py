@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, Literal, get_args
 
 from sovchain.contracts.core.codes import MSP_ID_PATTERN
@@ -41,6 +42,7 @@ class ObligationError(ValueError):
     """An annotation that states no obligation known here."""
 
 
+@lru_cache(maxsize=4096)
 def parse_obligations(text: str) -> tuple[Obligation, ...]:
     """The obligations that an annotation states; none for an empty one. Raises ObligationError."""
     parts = [part.strip() for part in text.split(";")] if text.strip() else []

@@ -166,7 +166,10 @@ class Orders(Contract):
             raise refusal(
                 "E_STATE", "a purge is ordered already", "an earlier transaction did it", "have its holders confirm"
             )
-        holders = {found.owner, *(one.msp_id for one in await _deliveries(ctx, view, dataset))}
+        holders = {found.owner}
+        for request in await _requests(view, dataset):
+            if await delivered_hash(ctx.stub, request) is not None:
+                holders.add(request.msp_id)
         purge = Purge(
             dataset=dataset, order=ctx.transaction_id, holders=tuple(sorted(holders)), ordered_at=ctx.timestamp
         )
@@ -188,7 +191,7 @@ class Orders(Contract):
         found = await store.require(view, DataSet, store.DATASET, dataset)
         await require_no_hold(view, dataset, *found.subjects)
         holder = ctx.identity.msp_id
-        for key in await _held_keys(ctx, view, found, holder):
+        for key in await _keys(view, found, holder):
             await ctx.stub.purge_private_data(implicit_collection(holder), key)
         return dataset
 
@@ -210,7 +213,7 @@ class Orders(Contract):
                 f"holders are {', '.join(purge.holders)}",
                 "nothing is left to do",
             )
-        for key in await _held_keys(ctx, view, found, holder):
+        for key in await _keys(view, found, holder):
             if await ctx.stub.get_private_data_hash(implicit_collection(holder), key) is not None:
                 raise refusal("E_STATE", "the payload is still there", "its hash is on every peer", "purge it first")
         confirmed = tuple(sorted({*purge.confirmed, holder}))
@@ -268,14 +271,16 @@ def _not_that_way(found: DataSet, data_class: str, way: str, do: str) -> Excepti
     )
 
 
-async def _deliveries(ctx: Context, view: StateView, dataset: str) -> list[Request]:
-    """The requests on a data set whose deliveries lie in their grantees' collections."""
+async def _requests(view: StateView, dataset: str) -> list[Request]:
+    """The decided requests on a data set."""
     pointers = await store.scan(view, Pointer, store.DECIDED_ON, dataset)
-    requests = [await store.require(view, Request, store.REQUEST, pointer.request) for pointer in pointers]
-    return [request for request in requests if await delivered_hash(ctx.stub, request) is not None]
+    return [await store.require(view, Request, store.REQUEST, pointer.request) for pointer in pointers]
 
 
-async def _held_keys(ctx: Context, view: StateView, found: DataSet, holder: str) -> list[str]:
+async def _keys(view: StateView, found: DataSet, holder: str) -> list[str]:
+    """Every key that a data set's payload may have in a holder's collection, whether it is there or not.
+
+    A purge names them all each time: a transaction without any write would fall under the chaincode's own policy.
+    """
     own = [payload_key(found.id)] if holder == found.owner else []
-    deliveries = await _deliveries(ctx, view, found.id)
-    return [*own, *(payload_key(found.id, one.id) for one in deliveries if one.msp_id == holder)]
+    return [*own, *(payload_key(found.id, one.id) for one in await _requests(view, found.id) if one.msp_id == holder)]

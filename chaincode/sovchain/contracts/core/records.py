@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    model_validator,
+)
 
 from sovchain.contracts.core.codes import (
     JURISDICTION_PATTERN,
@@ -15,6 +24,7 @@ from sovchain.contracts.core.codes import (
     ROLES,
     TRANSACTION_ID_PATTERN,
     WORD_PATTERN,
+    is_jurisdiction,
     level_of,
 )
 
@@ -52,7 +62,17 @@ def parse_time(value: Any) -> Any:
 Timestamp = Annotated[datetime, BeforeValidator(parse_time), PlainSerializer(format_time, return_type=str)]
 Hex32 = Annotated[str, StringConstraints(pattern=rf"^{TRANSACTION_ID_PATTERN}$")]
 MspId = Annotated[str, StringConstraints(pattern=rf"^{MSP_ID_PATTERN}$")]
-JurisdictionCode = Annotated[str, StringConstraints(pattern=rf"^{JURISDICTION_PATTERN}$")]
+
+
+def _known_jurisdiction(code: str) -> str:
+    if not is_jurisdiction(code):
+        raise ValueError(f"{code} is no nation of ISO 3166-1, subdivision of ISO 3166-2 or city within one")
+    return code
+
+
+JurisdictionCode = Annotated[
+    str, StringConstraints(pattern=rf"^{JURISDICTION_PATTERN}$"), AfterValidator(_known_jurisdiction)
+]
 Word = Annotated[str, StringConstraints(pattern=rf"^{WORD_PATTERN}$")]
 DAYS_MAX = 36_500
 """Most days that an obligation leaves."""

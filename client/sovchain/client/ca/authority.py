@@ -14,10 +14,10 @@ from cryptography.x509.oid import NameOID
 
 from sovchain.client.ca.connection import Caller, Connection, tls_context
 from sovchain.client.ca.errors import CaRequestError, CaUnexpectedReply
-from sovchain.client.ca.records import CaInfo, Enrollment
+from sovchain.client.ca.records import CaInfo, Certified, Enrollment
 from sovchain.client.ca.registrar import Registrar
-from sovchain.client.ca.request import mismatch, new_key, signing_request
-from sovchain.protocol.crypto import PrivateKey, load_certificate
+from sovchain.client.ca.request import mismatch, new_key, read_request, signing_request
+from sovchain.protocol.crypto import PrivateKey, PublicKey, load_certificate
 from sovchain.protocol.errors import MalformedError
 
 TIMEOUT_S: Final = 30.0
@@ -135,6 +135,32 @@ class CertificateAuthority:
         """Act as `caller`, whose attributes say what it may do, such as `hf.Registrar.Roles` and `hf.Revoker`."""
         return Registrar(self._connection, self.name, caller)
 
+    async def certify(
+        self,
+        request_pem: bytes,
+        secret: str | Caller,
+        *,
+        profile: str = "",
+        attributes: Mapping[str, bool] | Sequence[str] | None = None,
+    ) -> Certified:
+        """Get a certificate for a signing request that was made elsewhere, such as by `HsmKey.signing_request`.
+
+        Args:
+            request_pem: the request. Its common name is the enrolment id.
+            secret: as registered, for an enrolment; or who holds a certificate that is still valid, for the next one.
+            profile, attributes: as for `enroll`.
+
+        Raises:
+            CaRequestError: nothing was sent: the request cannot be used.
+            CaError: as for `enroll`.
+        """
+        enrollment_id, key = read_request(request_pem)
+        body: dict[str, Any] = {"certificate_request": request_pem.decode()}
+        who: dict[str, Any] = {"secret": (enrollment_id, secret)} if isinstance(secret, str) else {"caller": secret}
+        operation = "enroll" if isinstance(secret, str) else "reenroll"
+        issued = await self._issued(operation, enrollment_id, key, body, profile, attributes, **who)
+        return Certified(*issued)
+
     async def _issue(
         self,
         operation: str,
@@ -149,6 +175,22 @@ class CertificateAuthority:
     ) -> Enrollment:
         chosen = key if key is not None else new_key()
         body: dict[str, Any] = {"certificate_request": signing_request(enrollment_id, chosen, hosts), "hosts": [*hosts]}
+        certificate, chain = await self._issued(
+            operation, enrollment_id, chosen.public_key(), body, profile, attributes, caller=caller, secret=secret
+        )
+        return Enrollment(certificate, chosen, chain)
+
+    async def _issued(
+        self,
+        operation: str,
+        enrollment_id: str,
+        key: PublicKey,
+        body: dict[str, Any],
+        profile: str,
+        attributes: Mapping[str, bool] | Sequence[str] | None,
+        **who: Any,
+    ) -> tuple[bytes, bytes]:
+        """The certificate, which is checked to be what was asked for, and the authority's chain."""
         if profile:
             body["profile"] = profile
         if self.name:
@@ -156,16 +198,13 @@ class CertificateAuthority:
         if attributes is not None:
             wanted = attributes if isinstance(attributes, Mapping) else dict.fromkeys(attributes, False)
             body["attr_reqs"] = [{"name": name, "optional": optional} for name, optional in wanted.items()]
-        result = await self._connection.ask(
-            f"{operation} {enrollment_id}", "POST", operation, body=body, caller=caller, secret=secret
-        )
+        result = await self._connection.ask(f"{operation} {enrollment_id}", "POST", operation, body=body, **who)
         certificate = self._decoded(operation, result, "Cert")
-        why = mismatch(certificate, enrollment_id, chosen)
+        why = mismatch(certificate, enrollment_id, key)
         if why:
             raise CaUnexpectedReply(self._connection.endpoint, operation, why)
         server = result.get("ServerInfo")
-        chain = self._decoded(operation, server if isinstance(server, dict) else {}, "CAChain")
-        return Enrollment(certificate, chosen, chain)
+        return certificate, self._decoded(operation, server if isinstance(server, dict) else {}, "CAChain")
 
     def _query(self) -> dict[str, str]:
         return {"ca": self.name} if self.name else {}

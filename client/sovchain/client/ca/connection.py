@@ -12,14 +12,15 @@ import httpx
 
 from sovchain.client._text import printable
 from sovchain.client.ca.errors import CaNotTrusted, CaRequestError, CaUnexpectedReply, CaUnreachable, refusal
+from sovchain.client.identity import Identity
 
 API: Final = "/api/v1/"
 REPLY_MAX_BYTES: Final = 32 * 1024 * 1024
 """Largest reply that is read: a listing of some 100,000 identities."""
 
 
-class Caller(Protocol):
-    """Who asks: a certificate that the authority has issued, and its key. A `SigningIdentity` is one."""
+class LocalCaller(Protocol):
+    """Who has the key in this process, such as an `Enrollment`."""
 
     @property
     def certificate_pem(self) -> bytes:
@@ -31,7 +32,11 @@ class Caller(Protocol):
         ...
 
 
-def token(caller: Caller, method: str, uri: str, body: bytes) -> str:
+Caller = LocalCaller | Identity
+"""Who asks: a certificate that the authority has issued, and its key, or what signs with it (`HsmKey.identity`)."""
+
+
+async def token(caller: Caller, method: str, uri: str, body: bytes) -> str:
     """Return the authorisation of a request (`util.GenECDSAToken` in Fabric CA).
 
     `uri` is path and query exactly as they are sent, `body` the bytes exactly as they are sent: the server signs over
@@ -39,7 +44,9 @@ def token(caller: Caller, method: str, uri: str, body: bytes) -> str:
     """
     certificate = _base64(caller.certificate_pem)
     payload = ".".join((method, _base64(uri.encode()), _base64(body), certificate))
-    return f"{certificate}.{_base64(caller.sign(payload.encode()))}"
+    message = payload.encode()
+    signature = await caller.sign_async(message) if isinstance(caller, Identity) else caller.sign(message)
+    return f"{certificate}.{_base64(signature)}"
 
 
 def _base64(data: bytes) -> str:
@@ -80,7 +87,7 @@ class Connection:
             headers={"content-type": "application/json"},
         )
         if caller is not None:
-            request.headers["authorization"] = token(caller, method, request.url.raw_path.decode(), content)
+            request.headers["authorization"] = await token(caller, method, request.url.raw_path.decode(), content)
         auth = httpx.BasicAuth(*secret) if secret is not None else None
         return self._result(operation, *await self._exchange(operation, request, auth))
 

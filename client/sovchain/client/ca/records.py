@@ -119,6 +119,24 @@ class CertificateQuery:
 
 
 @dataclass(frozen=True)
+class Certified:
+    """A certificate that the authority has just issued for a request that was signed elsewhere, such as in an HSM.
+
+    Attributes:
+        certificate_pem: the certificate, PEM, as the authority sent it.
+        chain_pem: the authority's own chain.
+    """
+
+    certificate_pem: bytes = field(repr=False)
+    chain_pem: bytes = field(repr=False)
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        """The certificate, parsed."""
+        return x509.load_pem_x509_certificate(self.certificate_pem)
+
+
+@dataclass(frozen=True)
 class Enrollment:
     """A certificate that the authority has just issued, and its key.
 

@@ -14,19 +14,34 @@ code is better off with `sovchain.client`.
 
 from __future__ import annotations
 
+from sovchain.client.hfc.ca import (
+    AffiliationService,
+    CAService,
+    CertificateService,
+    Enrollment,
+    IdentityService,
+    ca_service,
+)
 from sovchain.client.hfc.client import Client
-from sovchain.client.hfc.errors import GoneInGateway, HfcError
+from sovchain.client.hfc.errors import CaServiceError, GoneInGateway, HfcError
 from sovchain.client.hfc.eventhub import ChannelEventHub
 from sovchain.client.hfc.objects import Channel, Orderer, Organization, Peer, User
 
 __all__ = [
+    "AffiliationService",
+    "CAService",
+    "CaServiceError",
+    "CertificateService",
     "Channel",
     "ChannelEventHub",
     "Client",
+    "Enrollment",
     "GoneInGateway",
     "HfcError",
+    "IdentityService",
     "Orderer",
     "Organization",
     "Peer",
     "User",
+    "ca_service",
 ]

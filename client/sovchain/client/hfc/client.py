@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from fabric_protos.common import common_pb2, ledger_pb2
+from fabric_protos.common import common_pb2, configtx_pb2, ledger_pb2
 from fabric_protos.peer import query_pb2, transaction_pb2
 
 from sovchain.client.contract import Contract
@@ -278,10 +278,17 @@ class Client:
 
     async def get_channel_config(
         self, requestor: User, channel_name: str, peers: Peers, decode: bool = True
-    ) -> common_pb2.Block | bytes:
-        """Read the channel's last config block (hfc: its ConfigEnvelope as a dictionary)."""
+    ) -> list[configtx_pb2.ConfigEnvelope] | list[bytes]:
+        """Read the channel's configuration; `decode=False` for the bytes of the block that holds it.
+
+        A list, as with hfc, which asks each of `peers`; the gateway asks one of them. Raises EvaluateError, ConnectError.
+        """
         data = await self._system(requestor, channel_name, peers, "cscc", "GetConfigBlock", channel_name)
-        return common_pb2.Block.FromString(data) if decode else data
+        if not decode:
+            return [data]
+        envelope = common_pb2.Envelope.FromString(common_pb2.Block.FromString(data).data.data[0])
+        payload = common_pb2.Payload.FromString(envelope.payload)
+        return [configtx_pb2.ConfigEnvelope.FromString(payload.data)]
 
     # -- gone --------------------------------------------------------------------------------------------------------
 

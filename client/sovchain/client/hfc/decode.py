@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import binascii
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from fabric_protos.common import common_pb2
 from fabric_protos.ledger.rwset import rwset_pb2
 from fabric_protos.ledger.rwset.kvrwset import kv_rwset_pb2
-from fabric_protos.msp import identities_pb2
 from fabric_protos.peer import (
     chaincode_event_pb2,
     events_pb2,
@@ -19,8 +18,8 @@ from fabric_protos.peer import (
 )
 
 from sovchain.client.commit import code_name
-
-_TYPES: dict[int, str] = {number: name for name, number in common_pb2.HeaderType.items()}
+from sovchain.client.hfc.configuration import decode_config_envelope, decode_config_update_envelope
+from sovchain.client.hfc.headers import TYPES, decode_header, decode_identity, decode_signature_header
 
 
 def decode_block(data: bytes) -> dict[str, Any]:
@@ -50,7 +49,7 @@ def decode_filtered(block: events_pb2.FilteredBlock) -> dict[str, Any]:
         "filtered_transactions": [
             {
                 "txid": one.txid,
-                "type": _TYPES.get(one.type, "UNKNOWN_TYPE"),
+                "type": TYPES.get(one.type, "UNKNOWN_TYPE"),
                 "tx_validation_code": code_name(one.tx_validation_code),
                 "transaction_actions": {
                     "chaincode_actions": [
@@ -65,48 +64,31 @@ def decode_filtered(block: events_pb2.FilteredBlock) -> dict[str, Any]:
 
 
 def decode_envelope(envelope: common_pb2.Envelope) -> dict[str, Any]:
-    """An envelope: header, and the actions of an endorsed transaction. Configurations are left as bytes."""
+    """An envelope: header, and an endorsed transaction, a configuration or an update of one; others are {}, as with hfc."""
     payload = common_pb2.Payload.FromString(envelope.payload)
-    header = common_pb2.ChannelHeader.FromString(payload.header.channel_header)
-    data: Any = payload.data
-    if header.type == common_pb2.ENDORSER_TRANSACTION:
-        actions = transaction_pb2.Transaction.FromString(payload.data).actions
-        data = {
-            "actions": [
-                {"header": _signature_header(action.header), "payload": _action_payload(action.payload)}
-                for action in actions
-            ]
-        }
-    moment = header.timestamp
+    header = decode_header(payload.header)
+    kind = header["channel_header"]["type"]
+    header["channel_header"]["type_string"] = TYPES.get(kind, "UNKNOWN_TYPE")
+    decoder = _DATA.get(kind)
+    data = {} if decoder is None else decoder(payload.data)
+    return {"signature": envelope.signature, "payload": {"header": header, "data": data}}
+
+
+def _actions(data: bytes) -> dict[str, Any]:
+    actions = transaction_pb2.Transaction.FromString(data).actions
     return {
-        "signature": envelope.signature,
-        "payload": {
-            "header": {
-                "channel_header": {
-                    "type": header.type,
-                    "version": header.version,
-                    "timestamp": f"{datetime.fromtimestamp(moment.seconds, UTC):%Y-%m-%d %H:%M:%S}",
-                    "channel_id": header.channel_id,
-                    "tx_id": header.tx_id,
-                    "epoch": header.epoch,
-                    "extension": header.extension,
-                    "type_string": _TYPES.get(header.type, "UNKNOWN_TYPE"),
-                },
-                "signature_header": _signature_header(payload.header.signature_header),
-            },
-            "data": data,
-        },
+        "actions": [
+            {"header": decode_signature_header(action.header), "payload": _action_payload(action.payload)}
+            for action in actions
+        ]
     }
 
 
-def _signature_header(data: bytes) -> dict[str, Any]:
-    header = common_pb2.SignatureHeader.FromString(data)
-    return {"creator": _identity(header.creator), "nonce": binascii.b2a_hex(header.nonce)}
-
-
-def _identity(data: bytes) -> dict[str, Any]:
-    identity = identities_pb2.SerializedIdentity.FromString(data)
-    return {"mspid": identity.mspid, "id_bytes": identity.id_bytes.decode(errors="replace")}
+_DATA: Final[Mapping[int, Callable[[bytes], dict[str, Any]]]] = {
+    common_pb2.CONFIG: decode_config_envelope,
+    common_pb2.CONFIG_UPDATE: decode_config_update_envelope,
+    common_pb2.ENDORSER_TRANSACTION: _actions,
+}
 
 
 def _action_payload(data: bytes) -> dict[str, Any]:
@@ -117,7 +99,8 @@ def _action_payload(data: bytes) -> dict[str, Any]:
         "action": {
             "proposal_response_payload": _response_payload(payload.action.proposal_response_payload),
             "endorsements": [
-                {"endorser": _identity(one.endorser), "signature": one.signature} for one in payload.action.endorsements
+                {"endorser": decode_identity(one.endorser), "signature": one.signature}
+                for one in payload.action.endorsements
             ],
         },
     }
@@ -208,6 +191,6 @@ def _metadata(parts: list[bytes]) -> list[Any]:
 
 def _metadata_signatures(metadata: common_pb2.Metadata) -> list[dict[str, Any]]:
     return [
-        {"signature_header": _signature_header(one.signature_header), "signature": one.signature}
+        {"signature_header": decode_signature_header(one.signature_header), "signature": one.signature}
         for one in metadata.signatures
     ]

@@ -204,6 +204,13 @@ class Probe(Contract):
         with _repeating_the_peer():
             await ctx.stub.put_private_data(collection, key, value)
 
+    @transaction
+    async def put_private_each(self, ctx: Context, collections: list[str], key: str, value: Transient[bytes]) -> None:
+        """Write a private value into several collections at once."""
+        with _repeating_the_peer():
+            for collection in collections:
+                await ctx.stub.put_private_data(collection, key, value)
+
     @query
     async def get_private(self, ctx: Context, collection: str, key: str) -> bytes:
         """Return a private value; refuse with E_MISSING if there is none."""

@@ -8,8 +8,9 @@ chaincode is deployed under several names:
     renewed  wide    two of the three; the tests upgrade it
     inner    narrow  both endorse
 
-Where topologies can declare private data collections, `probe` has two: `shared` by Alpha and Beta, whose clients alone
-read and write it, and `brief`, whose data live for `BRIEF_BLOCKS` blocks.
+Where topologies can declare private data collections, `probe` has these: `shared` by Alpha and Beta, whose clients alone
+read and write it; `brief`, whose data live for `BRIEF_BLOCKS` blocks; `common` to all three; and `apart`, which Beta and
+Gamma hold and Alpha does not.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ RENEWED: Final = "renewed"
 INNER: Final = "inner"
 SHARED: Final = "shared"
 BRIEF: Final = "brief"
+COMMON: Final = "common"
+APART: Final = "apart"
 BRIEF_BLOCKS: Final = 2
 """After how many blocks the data of `brief` are purged."""
 
@@ -74,6 +77,8 @@ def conformance_topology(fabric_version: str = "3.1", consensus: str = "raft") -
         document["chaincodes"][0]["collections"] = [
             {"name": SHARED, "members": members, "member_only_read": True, "member_only_write": True},
             {"name": BRIEF, "members": members, "block_to_live": BRIEF_BLOCKS},
+            {"name": COMMON, "members": ORGANIZATIONS},
+            {"name": APART, "members": ORGANIZATIONS[1:], "member_only_write": False},
         ]
     if consensus != "raft":
         document["consensus"] = consensus
