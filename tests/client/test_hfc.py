@@ -125,7 +125,7 @@ async def test_the_genuine_package_gives_the_same(conformance_network: Conforman
     if not python:
         pytest.skip(
             "missing program: fabric-sdk-py 1.0.0: make an environment of Python 3.9 or 3.10,"
-            ' pip install "fabric-sdk-py==1.0.0" "protobuf<3.21", and name its python in SOVCHAIN_HFC_PYTHON'
+            ' pip install "fabric-sdk-py==1.0.0" "protobuf<3.21" "cryptography<36", and name its python in SOVCHAIN_HFC_PYTHON'
         )
     async with conformance_network.open() as world:
         task = await task_of(world, conformance_network, tmp_path)
