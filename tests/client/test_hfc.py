@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import sovchain.client.hfc
 from sovchain.client import EvaluateError
 from sovchain.client.hfc import Client, GoneInGateway, HfcError
 from sovchain.testing.conformance.chaincode import Probe
@@ -98,6 +100,17 @@ def run_calls(python: str, module: str, task: dict[str, Any]) -> dict[str, Any]:
     return seen
 
 
+def genuine() -> str:
+    """The interpreter that has the genuine package; the test is skipped where there is none."""
+    python = os.environ.get("SOVCHAIN_HFC_PYTHON")
+    if not python:
+        pytest.skip(
+            "missing program: fabric-sdk-py 1.0.0: make an environment of Python 3.9 or 3.10,"
+            ' pip install "fabric-sdk-py==1.0.0" "protobuf<3.21" "cryptography<36", and name its python in SOVCHAIN_HFC_PYTHON'
+        )
+    return python
+
+
 async def test_its_calls_give_what_hfcs_callers_expect(conformance_network: ConformanceNetwork, tmp_path: Path) -> None:
     async with conformance_network.open() as world:
         task = await task_of(world, conformance_network, tmp_path)
@@ -121,12 +134,7 @@ async def test_its_calls_give_what_hfcs_callers_expect(conformance_network: Conf
 
 async def test_the_genuine_package_gives_the_same(conformance_network: ConformanceNetwork, tmp_path: Path) -> None:
     """It has its own interpreter: pysha3 does not build from Python 3.11 on, and its protobuf is 3.20."""
-    python = os.environ.get("SOVCHAIN_HFC_PYTHON")
-    if not python:
-        pytest.skip(
-            "missing program: fabric-sdk-py 1.0.0: make an environment of Python 3.9 or 3.10,"
-            ' pip install "fabric-sdk-py==1.0.0" "protobuf<3.21", and name its python in SOVCHAIN_HFC_PYTHON'
-        )
+    python = genuine()
     async with conformance_network.open() as world:
         task = await task_of(world, conformance_network, tmp_path)
         theirs = await asyncio.to_thread(run_calls, python, "hfc.fabric", task)
@@ -199,12 +207,51 @@ async def test_errors_are_errors_and_what_is_gone_says_what_to_use(
     await cli.close_grpc_channels()
 
 
-def test_the_page_lists_every_public_method() -> None:
-    page = (Path(__file__).parents[2] / "docs/client/hfc.md").read_text()
-    for name, value in inspect.getmembers(Client):
-        if (
-            not name.startswith("_")
-            and (callable(value) or isinstance(value, property))
-            and name not in ("network", "known_peer")
-        ):
-            assert f"`{name}`" in page, name
+def listed() -> dict[str, dict[str, str]]:
+    """What the migration page says: class -> method -> same, changed or gone."""
+    found: dict[str, dict[str, str]] = {}
+    kind = ""
+    for line in (Path(__file__).parents[2] / "docs/client/hfc.md").read_text().splitlines():
+        if line.startswith("#"):
+            kind = line.lstrip("# ")
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| `") and len(cells) == 3:
+            for name in re.findall(r"`(\w+)`", cells[0]):
+                assert name not in found.setdefault(kind, {}), (kind, name)
+                found[kind][name] = cells[1]
+            assert cells[2] or cells[1] == "same", f"{cells[0]}: a reason is missing"
+    return found
+
+
+SURFACE: dict[str, dict[str, list[str] | None]] = json.loads((Path(__file__).parent / "hfc_surface.json").read_text())
+
+
+def test_the_page_lists_every_public_method_and_nothing_else() -> None:
+    assert {kind: set(methods) for kind, methods in listed().items()} == {
+        kind: set(methods) for kind, methods in SURFACE.items()
+    }
+    assert {status for methods in listed().values() for status in methods.values()} == {"same", "changed", "gone"}
+
+
+@pytest.mark.parametrize("kind", SURFACE)
+def test_what_is_the_same_or_changed_has_hfcs_parameters_and_what_is_gone_says_so(kind: str) -> None:
+    facade = getattr(sovchain.client.hfc, kind, None)
+    for name, status in listed()[kind].items():
+        value = getattr(facade, name, None)
+        parameters = SURFACE[kind][name]
+        if status == "gone":
+            if value is not None:
+                with pytest.raises(GoneInGateway, match=name):
+                    asyncio.run(value(None))
+        elif parameters is not None:
+            assert list(inspect.signature(value).parameters)[1:] == parameters, name  # type: ignore[arg-type]
+        else:
+            source = inspect.getsource(facade)  # type: ignore[arg-type]
+            assert value is not None or re.search(rf"\b(self\.)?{name}(:| =)", source), name
+
+
+def test_the_surface_is_that_of_the_genuine_package() -> None:
+    python = genuine()
+    support = Path(__file__).parents[1] / "support/hfc_surface.py"
+    done = subprocess.run([python, str(support)], capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(done.stdout) == SURFACE

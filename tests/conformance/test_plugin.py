@@ -243,6 +243,7 @@ async def test_clean(fabric_clean, turn):
 """
 
 
+@pytest.mark.long  # a network of its own
 def test_fabric_clean_undoes_what_each_test_has_done(tmp_path: Path) -> None:
     done = run_pytest(project(tmp_path, CLEAN), "-o", "asyncio_mode=auto")
     assert done.returncode == 0, done.stdout

@@ -62,7 +62,7 @@ def free_ports(count: int) -> list[int]:
             found.close()
 
 
-def launch(folder: Path, now: datetime | None = None) -> Server:
+def launch(folder: Path, now: datetime | None = None, **environment: str) -> Server:
     """Start a server on an organisation's new material; `now` is when that begins to be valid."""
     program = server_program()
     part = create_organization(ORGANIZATION, folder / "organizations", now or datetime.now(UTC))
@@ -78,15 +78,15 @@ def launch(folder: Path, now: datetime | None = None) -> Server:
             [program, "start"],
             stdout=log,
             stderr=log,
-            env={"PATH": os.environ["PATH"], "HOME": str(home), "FABRIC_CA_SERVER_HOME": str(home)},
+            env={"PATH": os.environ["PATH"], "HOME": str(home), "FABRIC_CA_SERVER_HOME": str(home), **environment},
         )
     return Server(f"https://localhost:{port}", part, secret, home, process)
 
 
 @contextmanager
-def fabric_ca(folder: Path) -> Iterator[Server]:
+def fabric_ca(folder: Path, **environment: str) -> Iterator[Server]:
     """A server that answers, for the length of the block."""
-    server = launch(folder)
+    server = launch(folder, **environment)
     try:
         port = int(server.url.rpartition(":")[2])
         deadline = time.monotonic() + 20

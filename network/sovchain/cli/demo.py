@@ -93,14 +93,15 @@ async def _cosign(stage: Stage, filed: Filed) -> Committed:
     """The regulator's signature, which important data need: a person's, other than the requester's."""
     from sovchain.sovereign import Authority
 
-    persons = {"Finance": "1", "Supervisor": "2"}
-    for organization, digit in persons.items():
+    latest = filed.committed
+    for organization, digit in (("Finance", "1"), ("Supervisor", "2")):
         async with stage.seen(organization, "finance") as member:
             identity = (await Authority(member).whoami()).identity
         async with stage.seen(organization, "finance", "Admin") as office:
             bound = await Authority(office).bind_person(identity, digit * 64)  # a pseudonym of the identity number
+        latest = max(latest, bound.committed, key=lambda one: one.block_number)
     async with stage.seen("Supervisor", "finance") as member, stage.office("Supervisor", "finance") as supervisor:
-        await supervisor.reached(max((filed.committed, bound.committed), key=lambda one: one.block_number))
+        await supervisor.reached(latest)
         cosigned = (await Authority(member).cosign(filed.request)).committed
     stage.done("Supervisor co-signs", "finance", cosigned, "a second person, for data of class important")
     return cosigned

@@ -113,6 +113,8 @@ class Channel:
         self._cutting = Cutting()
         self._turn = 0
         """How often the channel went back to a snapshot."""
+        self._begun = self._handled = 0
+        """Batches that were taken from the queue, and those of them that are committed or dropped."""
         self.faults = Faults()
         """What is to go wrong with batches; a ledger gives all its channels one."""
         self._stopped: ChannelStopped | None = None
@@ -259,12 +261,11 @@ class Channel:
         Raises `ChannelStopped`, `ChannelClosed`.
         """
         self._check_running()
-        height, advanced = self.height, self._advanced
-        if self._queue.cut():
-            while self.height == height:
-                await advanced.wait()
-                self._check_running()
-                advanced = self._advanced
+        target, turn = self._begun + self._queue.cut(), self._turn
+        while self._handled < target and turn == self._turn:
+            advanced = self._advanced
+            await advanced.wait()
+            self._check_running()
         return self.height
 
     async def append(self, block: bytes) -> int:
@@ -504,15 +505,17 @@ class Channel:
         try:
             while (batch := await self._queue.next_batch()) is not None:
                 turn = self._turn
+                self._begun += 1
                 batch = await self.faults.at_batch(self.channel_id, batch)
                 async with self._committing:
                     envelopes = self._judged_again(batch) if turn == self._turn else []
-                    if not envelopes:
-                        continue
-                    prepared, view = await loop.run_in_executor(self._worker, self._commit, envelopes)
-                    self._publish(prepared, view)
-                    if self._committer.scrub_due:
-                        await self._scrub()
+                    if envelopes:
+                        prepared, view = await loop.run_in_executor(self._worker, self._commit, envelopes)
+                        self._publish(prepared, view)
+                        if self._committer.scrub_due:
+                            await self._scrub()
+                self._handled += 1
+                self._advance()
         except Exception as error:
             self._stop(error)
 

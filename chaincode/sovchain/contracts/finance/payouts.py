@@ -147,7 +147,7 @@ class ApprovalsIn(Receivable):
             raise refusal("E_BANK", "the approval is for another", f"{approval.bank} pays it", "leave it to that bank")
         await require_active(view, approval.bank)
         before = await store.read(view, Payout, PAYOUT, approval.case)
-        row = await Payouts.life.step(ctx, before, "order")
+        await Payouts.life.step(ctx, before, "order")
         payout = Payout(
             case=approval.case,
             programme=approval.programme,
@@ -158,7 +158,7 @@ class ApprovalsIn(Receivable):
             drill=approval.drill,
             challenge=arrival.challenge,
             proof=arrival.proof,
-            state=row.state,
+            state="ordered",
             ordered_at=ctx.timestamp,
         )
         await store.write(ctx, payout, PAYOUT, approval.case)

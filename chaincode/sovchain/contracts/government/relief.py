@@ -267,7 +267,7 @@ class Relief(Contract):
         """Put a household's application on record. Called by a clerk. Raises E_OFFICE, E_AUTHORITY, E_STATE."""
         view = StubView(ctx.stub)
         found = await store.require(view, Programme, PROGRAMME, programme)
-        row = await self.life.step(ctx, None, "apply")
+        await self.life.step(ctx, None, "apply")
         signature = await _signature(ctx, found, "apply", "clerk")
         other = await store.read(view, Registration, HOUSEHOLD, household)
         if other is not None:
@@ -284,7 +284,7 @@ class Relief(Contract):
             household=household,
             village=village,
             payee=payee,
-            state=row.state,
+            state="applied",
             signatures=(signature,),
         )
         await store.write(ctx, case, CASE, case.id)

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final, NoReturn
 
-from sovchain.ledger.couchdb.errors import FindRefused, float_text
+import rfc8785
+
+from sovchain.ledger.couchdb.errors import FindRefused
 from sovchain.protocol.rwset import Version
 
 ID: Final = "_id"
@@ -162,7 +164,7 @@ def _marshal(value: Any) -> str:
     if isinstance(value, str):
         return _quoted(value)
     if isinstance(value, float):
-        return float_text(value)
+        return rfc8785.dumps(value).decode()  # CouchDB writes floats as ECMAScript does
     return json.dumps(value)
 
 

@@ -47,7 +47,7 @@ def term(value: object, *, readable: bool = False) -> str:
 
 
 def float_text(number: float) -> str:
-    """Return a float as Erlang and CouchDB write it: the shortest digits that read back to it."""
+    """Return a float as Erlang writes it: the shortest digits that read back to it."""
     mantissa, sign, exponent = repr(number).partition("e")
     if not sign:
         return mantissa

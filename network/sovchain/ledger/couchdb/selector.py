@@ -329,8 +329,8 @@ def _mod(argument: list[int], value: Any, _raw: bool) -> bool:
         return False
     if divisor == 0:
         raise _Unmatchable("badarith")
-    found = abs(value) % abs(divisor)
-    return (-found if value < 0 else found) == remainder
+    found = abs(value) % abs(divisor)  # the sign of a remainder is the dividend's
+    return bool((-found if value < 0 else found) == remainder)
 
 
 def _type_of(value: Any) -> str:
