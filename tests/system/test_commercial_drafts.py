@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import pytest
+from dockerimages import chaincode_image, docker_engine
 from fabricprograms import VERSIONS, fabric_programs
 
 REFUSALS = [
@@ -52,3 +53,11 @@ def test_it_plays_on_the_embedded_ledger() -> None:
 def test_it_plays_on_real_fabric(version: str) -> None:
     fabric_programs(version)
     check("--runtime", "native", "--fabric-version", version)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_it_plays_in_containers() -> None:
+    docker_engine("3.1")
+    chaincode_image()
+    check("--runtime", "docker")
