@@ -128,6 +128,30 @@ async def rates(directory: Path, server: Server, seconds: float) -> dict[str, An
     return result
 
 
+async def clean(directory: Path, turns: int = 30) -> dict[str, Any]:
+    """What going back to a snapshot costs, as the pytest fixture `fabric_clean` does it after a test that has written."""
+    async with Network.attach(directory) as network, network.connect("Logistics", "User1") as gateway:
+        waybills = gateway.network("logistics").contract("logistics")
+        started = time.perf_counter()
+        await network.ledger.snapshot("bench")
+        taken_ms = 1000 * (time.perf_counter() - started)
+        fresh = numbers(7_000_000_000)
+        costs = []
+        for _ in range(turns):
+            await waybills.submit(Waybills.issue, note(next(fresh)))
+            started = time.perf_counter()
+            await network.ledger.revert("bench")
+            costs.append(1000 * (time.perf_counter() - started))
+        await network.ledger.drop_snapshot("bench")
+    costs.sort()
+    return {
+        "snapshot_ms": round(taken_ms, 1),
+        "revert_ms_median": round(statistics.median(costs), 1),
+        "revert_ms_p90": round(costs[int(0.9 * (turns - 1))], 1),
+        "turns": turns,
+    }
+
+
 async def memory(directory: Path, server: Server, commits: int) -> list[dict[str, Any]]:
     """Resident memory and ledger size while `commits` transactions commit."""
     samples = []
@@ -149,7 +173,7 @@ async def memory(directory: Path, server: Server, commits: int) -> list[dict[str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=("ledger", "memory", "all"), default="all")
+    parser.add_argument("what", nargs="?", choices=("ledger", "memory", "clean", "all"), default="all")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each measurement")
     parser.add_argument("--commits", type=int, default=10_000, help="transactions of the memory run")
@@ -172,6 +196,8 @@ def main() -> None:
         figures["start_s"] = starts
         try:
             server = Server(int(sovchain("status", "--dir", str(directory))["pid"]))
+            if options.what in ("clean", "ledger", "all"):
+                figures["clean"] = asyncio.run(clean(directory))
             if options.what in ("ledger", "all"):
                 figures |= asyncio.run(rates(directory, server, options.seconds))
             if options.what in ("memory", "all"):
@@ -188,6 +214,12 @@ def show(figures: dict[str, Any]) -> None:
     print(f"{machine['cores']} cores, Python {machine['python']}, {machine['system']}")
     for kind, values in figures["start_s"].items():
         print(f"sovchain up --detach, {kind}: median {statistics.median(values):.2f} s of {values}")
+    if "clean" in figures:
+        cost = figures["clean"]
+        print(
+            f"a test on a clean network: revert after a write, median {cost['revert_ms_median']} ms, "
+            f"p90 {cost['revert_ms_p90']} ms of {cost['turns']}; the snapshot took {cost['snapshot_ms']} ms"
+        )
     print(
         f"{'call':10}{'in flight':>10}{'per s':>10}{'median ms':>11}{'p99 ms':>9}{'client CPU ms':>15}{'network CPU ms':>16}"
     )

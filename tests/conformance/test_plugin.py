@@ -225,3 +225,26 @@ async def test_the_program_passes_faults_on_and_reports_what_fails() -> None:
 def test_a_chaincode_process_loads_no_test_tools() -> None:
     code = "import sys, sovchain.testing.conformance.chaincode; sys.exit('pytest' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+CLEAN = """
+import pytest
+from sovchain.network import default_topology
+
+@pytest.fixture(scope="session")
+def fabric_topology():
+    return default_topology().model_copy(update={"chaincodes": ()})
+
+@pytest.mark.parametrize("turn", [1, 2, 3])
+async def test_clean(fabric_clean, turn):
+    async with fabric_clean.network.attach() as network:
+        assert (await network.ledger.time()).shift_s == 0  # what the test before has done is undone
+        await network.ledger.advance(3600)
+"""
+
+
+@pytest.mark.long  # a network of its own
+def test_fabric_clean_undoes_what_each_test_has_done(tmp_path: Path) -> None:
+    done = run_pytest(project(tmp_path, CLEAN), "-o", "asyncio_mode=auto")
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout

@@ -272,7 +272,7 @@ async def test_t19_a_purge_destroys_salt_and_value_and_leaves_the_record(world: 
         assert not world.harness.held(holder, f"_implicit_org_{holder}MSP")
         await world.submit(holder, Orders.confirm_purge, dataset)
     assert (await world.evaluate("Overseas", Receipts.read, request)).decision == "permit"
-    with pytest.raises(Exception, match="E_NOT_DELIVERED|E_STATE|E_NOT_PERMITTED"):
+    with pytest.raises(Exception, match=r"E_NOT_DELIVERED|E_STATE|E_NOT_PERMITTED"):
         await world.evaluate("Finance", Sharing.open, request, KEY)
 
 

@@ -9,11 +9,13 @@ import pytest
 import pytest_asyncio
 from fabric_protos.common import common_pb2
 from fabric_protos.ledger.rwset import rwset_pb2
+from fabric_protos.ledger.rwset.kvrwset import kv_rwset_pb2
 from fabric_protos.peer import proposal_pb2, proposal_response_pb2, transaction_pb2
 from ledger_world import CHAINCODE, World, put, sign_envelope
 from service_world import Services, failure, services, signed_proposal
 
 from sovchain.ledger.channel import Channel
+from sovchain.ledger.history import key_modification
 from sovchain.protocol.rwset import RwSet, Version, parse_rwset
 from sovchain.protocol.transactions import indexed_transaction_id
 
@@ -157,3 +159,24 @@ async def test_every_written_key_s_policy_is_in_the_interest_as_often_as_there_a
         (call,) = chaincode_interest(results, snapshot).chaincodes
     assert len(call.key_policies) == 2
     assert call.disregard_namespace_policy
+
+
+def test_the_history_tells_no_time_of_a_transaction_that_has_none() -> None:
+    """The field is absent, not empty: the bytes of the answer go into the chaincode's response."""
+    written = kv_rwset_pb2.KVRWSet(writes=[kv_rwset_pb2.KVWrite(key="k", value=b"1")]).SerializeToString()
+    sets = rwset_pb2.TxReadWriteSet(ns_rwset=[rwset_pb2.NsReadWriteSet(namespace="cc", rwset=written)])
+    result = proposal_pb2.ChaincodeAction(results=sets.SerializeToString()).SerializeToString()
+    endorsed = proposal_response_pb2.ProposalResponsePayload(extension=result).SerializeToString()
+    action = transaction_pb2.ChaincodeActionPayload(
+        action=transaction_pb2.ChaincodeEndorsedAction(proposal_response_payload=endorsed)
+    ).SerializeToString()
+    transaction = transaction_pb2.Transaction(actions=[transaction_pb2.TransactionAction(payload=action)])
+    header = common_pb2.ChannelHeader(tx_id="t")
+    for timed in (False, True):
+        if timed:
+            header.timestamp.seconds = 1
+        payload = common_pb2.Payload(
+            header=common_pb2.Header(channel_header=header.SerializeToString()), data=transaction.SerializeToString()
+        ).SerializeToString()
+        found = key_modification(common_pb2.Envelope(payload=payload).SerializeToString(), "cc", "k")
+        assert found.HasField("timestamp") is timed

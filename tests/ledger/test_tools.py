@@ -364,6 +364,11 @@ async def test_an_acknowledged_batch_is_lost_late_or_in_another_order(net: Servi
     await net.submit(await net.endorse(signed))
     _, code, _ = await net.transact("put", "kept", "1")
     assert (code, channel.status(txid)) == (0, None)
+    await tools.add_fault(Fault("ordering.batch", "drop", times=1))
+    await tools.set_cutting(CHANNEL, Cutting(held=True))
+    _, signed = net.proposal("put", "lost", "2")
+    await net.submit(await net.endorse(signed))
+    assert await tools.cut(CHANNEL) == channel.height  # nobody waits for a block that never comes
     await tools.add_fault(Fault("ordering.batch", "reorder"))
     await tools.set_cutting(CHANNEL, Cutting(held=True))
     ids = []

@@ -210,3 +210,80 @@ def test_five_operators_with_nobody_else_s_keys_run_the_first_transactions(
     finance.ok("up", "--detach", "--dir", finance.directory)
     finance.until("evaluate", "finance", "Registry:seats")
     assert "SupervisorMSP" in endorsers(logistics.directory, "logistics")
+
+
+PAIR = """
+name: pair
+domain: pair.example
+organizations: [{name: Alpha}, {name: Beta}]
+ordering_organizations: [{operator: Alpha}, {operator: Beta}]
+channels: [{name: logistics, members: [Alpha, Beta]}]
+chaincodes:
+  - name: logistics
+    module: sovchain.contracts.logistics:chaincode
+    channels: [logistics]
+    endorsement_policy: AND('AlphaMSP.peer', 'BetaMSP.peer')
+"""
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_third_operator_joins_with_the_others_signatures(tmp_path: Path) -> None:
+    """An update goes from folder to folder, each signs where its own keys are, and the newcomer catches up."""
+    fabric_programs("3.1")
+    old, new, post = tmp_path / "old.yaml", tmp_path / "new.yaml", tmp_path / "post"
+    old.write_text(PAIR)
+    new.write_text(
+        PAIR.replace("{name: Beta}]", "{name: Beta}, {name: Gamma}]").replace("[Alpha, Beta]}", "[Alpha, Beta, Gamma]}")
+    )
+    post.mkdir()
+    names = ("Alpha", "Beta", "Gamma")
+    with hosts(names) as wired:
+        found = {name: Operator(name, wired[name], tmp_path / name) for name in names}
+        alpha, beta, gamma = found.values()
+
+        def define(operator: Operator, topology: Path) -> None:
+            arguments = ("--address", operator.host.address, "--output", operator.directory, "--topology", topology)
+            made = operator.ok("network", "define", "--org", operator.name, *arguments)
+            shutil.copy(made["definition"], post / f"{operator.name}.json")
+
+        def bundle(operator: Operator, others: tuple[Operator, ...], *more: str | Path) -> Any:
+            public = [item for other in others for item in ("--public", post / f"{other.name}.json")]
+            arguments = (*public, "--output", operator.directory, *more)
+            return operator.ok("network", "bundle", "--org", operator.name, *arguments)
+
+        try:
+            define(alpha, old)
+            define(beta, old)
+            assert bundle(alpha, (beta,))["blocks"] == bundle(beta, (alpha,))["blocks"]
+            for operator in (alpha, beta):
+                operator.ok("up", "--detach", "--dir", operator.directory)
+            alpha.until("evaluate", "logistics", "Registry:seats")
+            alpha.act("submit", "logistics", "Waybills:issue", json.dumps(WAYBILL))
+
+            define(gamma, new)
+            file = post / "logistics.pb"
+            proposal = ("--channel", "logistics", "--topology", new, "--public", post / "Gamma.json", "--output", file)
+            made = alpha.ok("network", "update", "propose", *proposal, "--dir", alpha.directory)
+            assert "organisation GammaMSP comes" in made["changes"]
+            assert made["missing"] == {"/Channel/Application/Admins": ["BetaMSP"]}
+            refused = alpha.run("network", "update", "submit", file, "--json", "--dir", alpha.directory)
+            assert "BetaMSP" in json.loads(refused.stdout)["error"]["why"]
+            assert beta.ok("network", "update", "sign", file, "--yes", "--dir", beta.directory)["missing"] == {}
+            assert alpha.ok("network", "update", "submit", file, "--dir", alpha.directory)["sequence"] == 1
+
+            bundle(gamma, (alpha, beta), "--founded", alpha.directory / "channels")
+            gamma.ok("up", "--detach", "--dir", gamma.directory)
+            assert gamma.until("evaluate", "logistics", "Waybills:read", WAYBILL["number"])["result"]
+            issued = gamma.act(
+                "submit", "logistics", "Waybills:issue", json.dumps({**WAYBILL, "number": "GY-00000002"})
+            )
+            assert (
+                beta.until("evaluate", "logistics", "Waybills:read", "GY-00000002")["result"]["custodian"] == "GammaMSP"
+            )
+            assert issued["block"] > made["sequence"]
+            held = [keys(operator.directory) for operator in found.values()]
+            assert len(set().union(*held)) == sum(map(len, held))
+        finally:
+            for operator in found.values():
+                operator.run("down", "--dir", operator.directory)

@@ -149,6 +149,8 @@ def check(scene: Scene, label: str) -> None:
     there = codes(scene.directory, WIDE)
     print(f"\n{label}: {dict(scene.told.counts)}, slowest call {scene.slowest_s:.1f} s, {len(scene.events)} events")
     assert wrong_outcomes(scene.told, there) == {}
+    # What nobody could tell after all was well again has never reached the ordering service.
+    assert {txid for txid, outcome in scene.told.outcomes.items() if outcome == "unknown"} & there.keys() == set()
     found = [txid for _, txid in scene.events]
     assert len(found) == len(set(found)), "an event came twice"
     assert [number for number, _ in scene.events] == sorted(number for number, _ in scene.events)
@@ -205,7 +207,6 @@ async def test_the_only_gateway_fails_in_every_way_and_comes_back(version: str, 
         assert on.proxy.bytes_down > 200_000, "the traffic went past the proxy"
     check(on, f"{version}, one gateway")
     assert on.told.counts["committed"] >= 160
-    assert on.told.counts["still unknown"] == 0
 
 
 @pytest.mark.parametrize("fault", ["frozen", "partitioned"])

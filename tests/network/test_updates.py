@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import pytest
 from changes import but
 from commandline import Sovchain
 from fabric_protos.common import common_pb2, configtx_pb2
+from fabricprograms import fabric_programs
 from smallnetwork import WIDE, small_topology
 
-from sovchain.network import Topology, UpdateRefused
+from sovchain.network import Network, Topology, UpdateRefused
 from sovchain.network.topologyparts import Batch
 from sovchain.network.updates import described, read_update
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(280)
 
 
 def topology() -> Topology:
@@ -72,6 +74,39 @@ def test_batches_take_the_ordering_organisations_signatures(network: Sovchain, t
     made = network.ok("network", "update", "propose", *arguments)
     assert "/Channel/Orderer/Admins" in made["missing"]
     assert any("batch" in line.lower() for line in made["changes"])
+
+
+def test_the_peer_program_signs_and_submits_the_file(network: Sovchain, tmp_path: Path) -> None:
+    """Unmodified, with the folders that we wrote: `peer channel signconfigtx` and `peer channel update`."""
+    program = fabric_programs("3.1")["peer"]
+    wanted, file = tmp_path / "wanted.yaml", tmp_path / "wide.pb"
+    changed = but(topology(), "channels", WIDE, acls={"qscc/GetChainInfo": "Admins"})
+    wanted.write_text(changed.model_dump_json())
+    arguments = ("--channel", WIDE, "--topology", wanted, "--output", file, "--as", "Alpha")
+    network.ok("network", "update", "propose", *arguments)
+    (tmp_path / "core.yaml").write_text("peer:\n  BCCSP: {Default: SW, SW: {Hash: SHA2, Security: 256}}\n")
+
+    def peer(name: str, *words: str | Path) -> None:
+        domain = f"{name.lower()}.small.example"
+        admin = network.directory / f"organizations/peerOrganizations/{domain}/users/Admin@{domain}"
+        done = subprocess.run(
+            [program, "channel", *map(str, words), "-f", str(file)], capture_output=True, text=True, timeout=60, check=False,
+            env={
+                "FABRIC_CFG_PATH": str(tmp_path), "CORE_PEER_LOCALMSPID": f"{name}MSP", "CORE_PEER_TLS_ENABLED": "true",
+                "CORE_PEER_MSPCONFIGPATH": str(admin / "msp"), "CORE_PEER_TLS_ROOTCERT_FILE": str(admin / "tls/ca.crt"),
+            },
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+    peer("Beta", "signconfigtx")
+    shown = network.ok("network", "update", "show", file, "--as", "Alpha")
+    assert (shown["signed"], shown["missing"]) == (["AlphaMSP", "BetaMSP"], {})
+    node = "orderer.alpha.small.example"
+    port = Network.status(network.directory).ports[node]
+    roots = next(network.directory.glob(f"organizations/ordererOrganizations/*/orderers/{node}/tls/ca.crt"))
+    peer("Gamma", "update", "-c", WIDE, "-o", f"localhost:{port}", "--tls", "--cafile", roots)
+    over = network.run("network", "update", "show", file, "--as", "Gamma", "--json").json["error"]
+    assert f"does not fit the configuration in force ({shown['sequence'] + 1})" in over["why"]
 
 
 @pytest.mark.parametrize(

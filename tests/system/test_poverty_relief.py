@@ -8,6 +8,8 @@ import sys
 from typing import Any
 
 import pytest
+from demonstration import IDENTIFIER
+from dockerimages import chaincode_image, docker_engine
 from fabricprograms import fabric_programs
 
 REFUSALS = [
@@ -52,3 +54,20 @@ def test_it_plays_on_the_embedded_ledger() -> None:
 def test_it_plays_on_real_fabric(version: str) -> None:
     fabric_programs(version)
     check(shown("--runtime", "native", "--fabric-version", version))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_it_plays_in_containers_and_shows_the_same() -> None:
+    docker_engine()
+    chaincode_image()
+    contained, embedded = shown("--runtime", "docker"), shown()
+    check(contained)
+    outcomes = [
+        sorted((step["step"], step["channel"], IDENTIFIER.sub("…", step["outcome"])) for step in document["steps"])
+        for document in (contained, embedded)
+    ]
+    # Which of two transactions in one block comes first is for the ordering nodes to say.
+    race = "the county settles by the winner's proof"
+    first, second = ([step for step in steps if step[0] != race] for steps in outcomes)
+    assert first == second

@@ -116,13 +116,21 @@ class Holder(Requirement):
     """What `holder` makes."""
 
     field: str
+    within: str = ""
 
     def met_by(self, identity: ClientIdentity, record: object = None) -> bool:
         found = getattr(record, self.field, None)
-        return isinstance(found, str) and found == identity.msp_id
+        return isinstance(found, str) and found == self.of(identity)
+
+    def of(self, identity: ClientIdentity) -> str | None:
+        """What the field says of this caller; None if its certificate lacks the attribute."""
+        if not self.within:
+            return identity.msp_id
+        part = identity.attributes.get(self.within)
+        return f"{identity.msp_id}/{part}" if part else None
 
     def __str__(self) -> str:
-        return f"holder({self.field})"
+        return f"holder({', '.join(filter(None, (self.field, self.within)))})"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -188,9 +196,13 @@ def unit(*names: str) -> Requirement:
     return Unit(_words("unit", names))
 
 
-def holder(field: str) -> Requirement:
-    """The caller's MSP is the one in this field of the record: for the tables of state machines."""
-    return Holder(_words("holder", (field,))[0])
+def holder(field: str, *, within: str = "") -> Requirement:
+    """The caller's MSP is the one in this field of the record: for the tables of state machines.
+
+    With `within`, the field is `MSP/VALUE`, and the caller's certificate must have that value in this attribute too: for
+    records of an organisation's customers or officers, of whom each may only do what is theirs.
+    """
+    return Holder(_words("holder", (field,))[0], _words("holder", (within,))[0] if within else "")
 
 
 def _words(what: str, names: tuple[str, ...]) -> tuple[str, ...]:

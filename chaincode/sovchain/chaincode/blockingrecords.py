@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sovchain.chaincode.records import PrivateRecords, Records
@@ -55,6 +55,10 @@ class BlockingRecords(Generic[M]):
     def find(self, index: str, *values: Any) -> list[M]:
         """See `Records.find`."""
         return self._bridge.wait(_all(self._records.find(index, *values)))
+
+    def matching(self, selector: Mapping[str, Any]) -> list[M]:
+        """See `Records.matching`."""
+        return self._bridge.wait(_all(self._records.matching(selector)))
 
     def page(self, *prefix: Any, size: int = DEFAULT_PAGE_SIZE, bookmark: str = "") -> Page[M]:
         """See `Records.page`."""

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound="BaseModel")
 Given: TypeAlias = Mapping[str, Any]
 """What the action brings: the arguments that guards look at."""
-Check: TypeAlias = "Callable[[Context, Any, Given], bool | Awaitable[bool]]"
+Check: TypeAlias = "Callable[[Context, Any, Given], bool | str | Awaitable[bool | str]]"
+"""Whether it holds; or, as text, why it does not."""
 
 ABSENT: Final = "(none)"
 """How the state before the first action is written in docs and diagrams."""
@@ -45,7 +46,7 @@ class Guard:
     Attributes:
         code: code of the refusal.
         text: what must hold, in lower case: it ends the refusal's text and stands in the docs.
-        check: tells whether it holds.
+        check: tells whether it holds; a text says why it does not, with the figures of this case.
     """
 
     code: str
@@ -55,9 +56,11 @@ class Guard:
     async def require(self, ctx: Context, action: str, record: Any, given: Given) -> None:
         """Raise ContractError with the guard's code unless it holds."""
         found = self.check(ctx, record, given)
-        if not (await found if inspect.isawaitable(found) else found):
+        found = await found if inspect.isawaitable(found) else found
+        if isinstance(found, str) or not found:
+            why = f"{self.text}, and {found}" if found else self.text
             raise ContractError(
-                self.code, f"{action} is not possible: it takes that {self.text}; change the call", action=action
+                self.code, f"{action} is not possible: it takes that {why}; change the call", action=action
             )
 
 
@@ -266,6 +269,8 @@ def _endorsers(row: To, record: BaseModel) -> Sequence[str]:
     found = []
     for endorser in row.endorsers:
         name = getattr(record, endorser.field, None) if isinstance(endorser, Holder) else endorser
+        if isinstance(endorser, Holder) and endorser.within and isinstance(name, str):
+            name = name.partition("/")[0]
         if not isinstance(name, str) or not name:
             raise DefinitionError(f"an endorser is an MSP id or the holder of a field that has one, not {endorser}")
         found.append(name)

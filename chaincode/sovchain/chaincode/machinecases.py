@@ -30,13 +30,20 @@ class Profile:
         msp_id: its MSP.
         attributes: what its certificate claims.
         unit: its organisational unit.
-        holds: the record's fields that name its MSP; other fields must name others.
+        holds: the record's fields that name it; other fields must name others.
+        within: the attribute that names it within its MSP; empty if the fields hold MSPs.
     """
 
     msp_id: str = STRANGER
     attributes: Mapping[str, str] = field(default_factory=dict)
     unit: str = "client"
     holds: frozenset[str] = frozenset()
+    within: str = ""
+
+    @property
+    def held(self) -> str:
+        """What the fields that it holds say: its MSP, with its value of the attribute `within` if there is one."""
+        return f"{self.msp_id}/{self.attributes[self.within]}" if self.within else self.msp_id
 
     def __str__(self) -> str:
         parts = [] if self.msp_id == STRANGER else [self.msp_id]
@@ -88,7 +95,7 @@ class _Record:
         self._profile = profile
 
     def __getattr__(self, name: str) -> str:
-        return self._profile.msp_id if name in self._profile.holds else ""
+        return self._profile.held if name in self._profile.holds else ""
 
 
 def negative_cases(machine: StateMachine[Any]) -> list[NegativeCase]:
@@ -143,7 +150,8 @@ def _profiles(machine: StateMachine[Any]) -> Iterator[Profile]:
 
 def _with(atoms: tuple[Requirement, ...]) -> Profile | None:
     """A caller that has all of these; None if nobody can."""
-    msp_id, unit, holds = STRANGER, "client", set()
+    msp_id, unit, within = STRANGER, "client", ""
+    holds: set[str] = set()
     attributes: dict[str, str] = {}
     for atom in atoms:
         if isinstance(atom, Msp):
@@ -159,5 +167,10 @@ def _with(atoms: tuple[Requirement, ...]) -> Profile | None:
                 return None
             attributes[atom.name] = atom.values[0] if atom.values else "1"
         elif isinstance(atom, Holder):
+            if holds and within != atom.within:
+                return None
             holds.add(atom.field)
-    return Profile(msp_id, attributes, unit, frozenset(holds))
+            within = atom.within
+    if within:
+        attributes.setdefault(within, "1")
+    return Profile(msp_id, attributes, unit, frozenset(holds), within)

@@ -6,7 +6,8 @@ the same when one transaction writes a record twice.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from sovchain.chaincode import exacttext
@@ -124,6 +125,18 @@ class Records(Generic[M]):
         async with self._range(self._type.index_name(index), self._type.index_parts(index, values)) as items:
             async for item in items:
                 yield self._decode(await self._indexed(item.key))
+
+    async def matching(self, selector: Mapping[str, Any]) -> AsyncIterator[M]:
+        """The records that a CouchDB selector matches, in the order of their keys; needs peers with CouchDB.
+
+        New matches are not noticed at commit, so let no decision rest on them. Raises what `Stub.rich_query` raises.
+        """
+        prefix = _composite(self._type.name, ())
+        ours = {"_id": {"$gte": prefix, "$lt": f"{prefix}\U0010ffff"}}
+        query = json.dumps({"selector": {"$and": [ours, selector]}}, allow_nan=False)
+        async with self._rich(query) as items:
+            async for item in items:
+                yield self._decode(item.value)
 
     async def page(self, *prefix: Any, size: int = DEFAULT_PAGE_SIZE, bookmark: str = "") -> Page[M]:
         """One page of `iterate`, for queries: Fabric refuses pages in a transaction that writes.
@@ -293,6 +306,9 @@ class Records(Generic[M]):
     def _range(self, kind: str, parts: Sequence[str]) -> Items[KeyValue]:
         return self._stub.partial_composite_range(kind, parts)
 
+    def _rich(self, query: str) -> Items[KeyValue]:
+        return self._stub.rich_query(query)
+
     async def _page(self, listing: Listing, size: int, bookmark: str) -> tuple[Sequence[KeyValue], str]:
         start = listing.start(bookmark)
         found = await self._stub.partial_composite_page(listing.kind, listing.prefix, page_size=size, bookmark=start)
@@ -359,6 +375,9 @@ class PrivateRecords(Records[M]):
 
     def _range(self, kind: str, parts: Sequence[str]) -> Items[KeyValue]:
         return self._stub.private_partial_composite_range(self._place, kind, parts)
+
+    def _rich(self, query: str) -> Items[KeyValue]:
+        return self._stub.private_rich_query(self._place, query)
 
     async def _page(self, listing: Listing, size: int, bookmark: str) -> tuple[Sequence[KeyValue], str]:
         """Fabric has no pages of private data (fabric#4197): the scan skips what came before."""

@@ -27,6 +27,7 @@ __all__ = [
     "build_ccaas_package",
     "build_package",
     "check_label",
+    "index_files",
     "package_id",
     "parse_package",
 ]
@@ -141,6 +142,15 @@ def parse_package(package: bytes) -> ChaincodePackage:
     code = entries[_CODE_FILE]
     connection = _parse_connection(code) if metadata["type"] == "ccaas" else None
     return ChaincodePackage(metadata["label"], metadata["type"], metadata["path"], code, connection)
+
+
+def index_files(code: bytes) -> dict[str, bytes]:
+    """Return the CouchDB index definitions in a code.tar.gz by their paths, which begin with `INDEX_FOLDER`.
+
+    What is not where an index definition can be is left out. Raises PackageError for an archive that cannot be read.
+    """
+    files = ((name.removeprefix("./"), file) for name, file in _entries(code, skip_folders=True))
+    return {name: file for name, file in files if _INDEX_PATH.fullmatch(name)}
 
 
 def _parse_metadata(content: bytes) -> dict[str, str]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from sovchain.client import Network
-from sovchain.contracts.core import Duties, Orders, PersonalData, Registry, Warrants
+from sovchain.contracts.core import Duties, Orders, PersonalData, Registry, Sharing, Warrants
 from sovchain.contracts.core.order_records import (
     Caller,
     Consent,
@@ -29,7 +29,7 @@ from sovchain.contracts.core.order_records import (
     Warrant,
     WarrantScope,
 )
-from sovchain.contracts.core.records import DataClass, DataSet
+from sovchain.contracts.core.records import DataClass, DataSet, Receipt
 from sovchain.sovereign.calls import Calls, committed
 from sovchain.sovereign.errors import InvalidInput
 from sovchain.sovereign.results import Committed, Recorded
@@ -154,6 +154,11 @@ class Authority:
     async def cosign(self, request: str, *, approve: bool = True) -> Recorded[Cosignature]:
         """Sign for or against a request on file, for the regulator or as a joint owner."""
         done = await self._calls.submit_after_own(Duties.cosign, request, approve)
+        return Recorded(record=done.result, committed=committed(done))
+
+    async def decide(self, request: str) -> Recorded[Receipt]:
+        """Have a request on file decided, by its id: after it was co-signed, for example."""
+        done = await self._calls.submit_after_own(Sharing.decide, request)
         return Recorded(record=done.result, committed=committed(done))
 
     async def fulfil(self, request: str, kind: Literal["report", "delete"], evidence: bytes) -> Recorded[Duty]:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-from sovchain.chaincode import Operation
-from sovchain.client import Network
 from sovchain.contracts.core.records import SALT_BYTES
 from sovchain.contracts.finance.payouts import Payout, Payouts
 from sovchain.contracts.government.relief import Case, Flow, Objection, Programme, Relief
-from sovchain.sovereign.calls import Calls, all_pages, committed
+from sovchain.sovereign.calls import all_pages
+from sovchain.sovereign.desk import Desk
 from sovchain.sovereign.results import Committed, Recorded
-
-R = TypeVar("R")
 
 
 def salted(account: str) -> bytes:
@@ -28,21 +25,7 @@ def payee_hash(payee: bytes) -> str:
     return hashlib.sha256(payee).hexdigest()
 
 
-class _Desk:
-    def __init__(self, network: Network, chaincode: str | None = None) -> None:
-        self._network = network
-        self._calls = Calls(network.contract(chaincode or network.name))
-
-    async def reached(self, done: Committed) -> None:
-        """Wait until this organisation's peer has what another one has committed."""
-        await self._network.reached(done.block_number)
-
-    async def _record(self, operation: Operation[..., R], *args: Any) -> Recorded[R]:
-        done = await self._calls.submit_after_own(operation, *args)
-        return Recorded(record=done.result, committed=committed(done))
-
-
-class ReliefOffice(_Desk):
+class ReliefOffice(Desk):
     """One office of a programme's authority, as the certificate's attribute `office` says, on the government channel.
 
     Each method may raise `ContractRefusal`, `InvalidInput`, and the client's `FabricError`s.
@@ -95,7 +78,7 @@ class ReliefOffice(_Desk):
         return await all_pages(lambda bookmark: self._calls.evaluate(Relief.flow, programme, bookmark))
 
 
-class PayoutDesk(_Desk):
+class PayoutDesk(Desk):
     """A programme's bank, its authority or anybody else on the finance channel.
 
     Each method may raise `ContractRefusal`, `InvalidInput`, and the client's `FabricError`s.
@@ -104,7 +87,7 @@ class PayoutDesk(_Desk):
     async def tell_payee(self, case: str, payee: bytes) -> Committed:
         """As the authority: tell the bank the salted account. It goes to the bank's peer and nowhere else."""
         bank = (await self.payout(case)).bank
-        return committed(await self._calls.at(bank).submit_after_own(Payouts.tell_payee, case, payee))
+        return await self._told(bank, Payouts.tell_payee, case, payee)
 
     async def pay(self, case: str, reference: str) -> Recorded[Payout]:
         """As the bank: put the payment on record."""

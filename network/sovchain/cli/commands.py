@@ -17,6 +17,7 @@ from sovchain.cli.law_commands import law, registry
 from sovchain.cli.ledger_commands import ledger
 from sovchain.cli.logs_command import logs
 from sovchain.cli.network_commands import down, network, up
+from sovchain.cli.order_commands import order
 from sovchain.cli.raw_commands import evaluate, submit
 from sovchain.cli.sharing_commands import open_, receipts, release, request, share
 from sovchain.cli.snapshot_commands import join, snapshot
@@ -57,6 +58,7 @@ app.add_typer(ledger, name="ledger")
 app.add_typer(identity, name="identity")
 app.add_typer(law, name="law")
 app.add_typer(registry, name="registry")
+app.add_typer(order, name="order")
 app.add_typer(audit, name="audit")
 app.add_typer(topology, name="topology")
 app.add_typer(chaincode, name="chaincode")

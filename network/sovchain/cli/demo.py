@@ -16,6 +16,7 @@ import typer
 from sovchain.cli.app import Json, command
 from sovchain.cli.output import Output
 from sovchain.cli.problems import EXIT_FINDINGS, EXIT_OK, CommandError
+from sovchain.cli.scenarios import demonstration, scenario_names
 from sovchain.cli.stage import Stage, admit, audit, enact
 
 if TYPE_CHECKING:
@@ -92,14 +93,15 @@ async def _cosign(stage: Stage, filed: Filed) -> Committed:
     """The regulator's signature, which important data need: a person's, other than the requester's."""
     from sovchain.sovereign import Authority
 
-    persons = {"Finance": "1", "Supervisor": "2"}
-    for organization, digit in persons.items():
+    latest = filed.committed
+    for organization, digit in (("Finance", "1"), ("Supervisor", "2")):
         async with stage.seen(organization, "finance") as member:
             identity = (await Authority(member).whoami()).identity
         async with stage.seen(organization, "finance", "Admin") as office:
             bound = await Authority(office).bind_person(identity, digit * 64)  # a pseudonym of the identity number
+        latest = max(latest, bound.committed, key=lambda one: one.block_number)
     async with stage.seen("Supervisor", "finance") as member, stage.office("Supervisor", "finance") as supervisor:
-        await supervisor.reached(max((filed.committed, bound.committed), key=lambda one: one.block_number))
+        await supervisor.reached(latest)
         cosigned = (await Authority(member).cosign(filed.request)).committed
     stage.done("Supervisor co-signs", "finance", cosigned, "a second person, for data of class important")
     return cosigned
@@ -156,16 +158,14 @@ class FabricVersion(StrEnum):
     V3_1 = "3.1"
 
 
-class Scenario(StrEnum):
-    """What can be shown."""
-
-    DATA_SHARING = "data-sharing"
-    POVERTY_RELIEF = "poverty-relief"
+MAIN_JOB = "data-sharing"
+"""The scenario that is shown when none is named."""
+_SCENARIOS = ", ".join((MAIN_JOB, *scenario_names()))
 
 
 @command
 async def demo(
-    scenario: Annotated[Scenario, typer.Option(help="What is shown.")] = Scenario.DATA_SHARING,
+    scenario: Annotated[str, typer.Option(help=f"What is shown: {_SCENARIOS}.")] = MAIN_JOB,
     file: Annotated[Path | None, typer.Option(help="A CSV file of yours to share; without it a sample.")] = None,
     directory: Annotated[
         Path | None, typer.Option("--dir", help="Keep the network there; without it nothing stays.")
@@ -175,14 +175,16 @@ async def demo(
     json_output: Json = False,
 ) -> int:
     """Share a file under law on a network of its own: permit, refusals, audit; or another scenario."""
-    from sovchain.cli.reliefdemo import poverty_relief, relief_topology
     from sovchain.network import Network, default_topology
     from sovchain.sovereign import read_data_file
 
     out = Output(as_json=json_output)
     topology = default_topology().model_copy(update={"fabric_version": fabric_version.value})
-    if scenario == Scenario.POVERTY_RELIEF:
-        topology = relief_topology(topology)
+    if scenario not in (MAIN_JOB, *scenario_names()):
+        raise CommandError(f"there is no scenario {scenario}", f"there are {_SCENARIOS}", "choose one of these", 2)
+    shown = None if scenario == MAIN_JOB else demonstration(scenario)
+    if shown is not None:
+        topology = shown.topology(topology)
     examples = _examples()
     chosen = file or examples / "data" / "sme-tax-credit.csv"
     read_data_file(chosen)  # a file that cannot be shared is refused before a network is started
@@ -193,9 +195,7 @@ async def demo(
             network = await context.__aenter__()
         try:
             stage = Stage(network, out, examples)
-            result, good = await (
-                poverty_relief(stage) if scenario == Scenario.POVERTY_RELIEF else _play(stage, chosen)
-            )
+            result, good = await (_play(stage, chosen) if shown is None else shown.play(stage))
         finally:
             await context.__aexit__(None, None, None)
     finally:

@@ -173,11 +173,13 @@ def audit(stage: Stage) -> tuple[dict[str, Any], bool]:
             f"{sum(check.recomputed for check in report.receipts)} of {len(report.receipts)} receipts recomputed: "
             + ("in order" if report.ok else "; ".join(map(str, report.findings)))
         )
-    copy = bytearray(write_block_file(stored_blocks(stage.network.directory, "finance")))
+    channels = [*stage.network.channels]
+    chosen = "finance" if "finance" in channels else channels[0]
+    copy = bytearray(write_block_file(stored_blocks(stage.network.directory, chosen)))
     position = secrets.randbelow(len(copy))
     copy[position] ^= 1 << secrets.randbelow(8)
     altered = verify_channel(iter_block_file(bytes(copy)))
-    stage.out.say(f"  one bit flipped in a copy of finance, byte {position} of {len(copy)}:")
+    stage.out.say(f"  one bit flipped in a copy of {chosen}, byte {position} of {len(copy)}:")
     for finding in altered.findings[:3]:
         stage.out.say(f"    found: {finding}")
     good = all(report.ok for report in reports) and not altered.ok

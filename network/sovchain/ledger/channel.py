@@ -22,6 +22,7 @@ from fabric_protos.peer import collection_pb2
 
 from sovchain.ledger.collections import LIFECYCLE_NAMESPACE, Collection, collections_of
 from sovchain.ledger.committer import Committer, Prepared, check_chain_end, prepare_genesis
+from sovchain.ledger.couchdb import CouchState
 from sovchain.ledger.cutting import Cutting
 from sovchain.ledger.database import make_directory
 from sovchain.ledger.errors import (
@@ -112,6 +113,8 @@ class Channel:
         self._cutting = Cutting()
         self._turn = 0
         """How often the channel went back to a snapshot."""
+        self._begun = self._handled = 0
+        """Batches that were taken from the queue, and those of them that are committed or dropped."""
         self.faults = Faults()
         """What is to go wrong with batches; a ledger gives all its channels one."""
         self._stopped: ChannelStopped | None = None
@@ -258,12 +261,11 @@ class Channel:
         Raises `ChannelStopped`, `ChannelClosed`.
         """
         self._check_running()
-        height, advanced = self.height, self._advanced
-        if self._queue.cut():
-            while self.height == height:
-                await advanced.wait()
-                self._check_running()
-                advanced = self._advanced
+        target, turn = self._begun + self._queue.cut(), self._turn
+        while self._handled < target and turn == self._turn:
+            advanced = self._advanced
+            await advanced.wait()
+            self._check_running()
         return self.height
 
     async def append(self, block: bytes) -> int:
@@ -353,9 +355,11 @@ class Channel:
         self._check_running()
         return Snapshot(self._view)
 
-    def simulator(self, snapshot: Snapshot, msp_id: str, transaction_id: str = "") -> TxSimulator:
+    def simulator(
+        self, snapshot: Snapshot, msp_id: str, transaction_id: str = "", couchdb: CouchState | None = None
+    ) -> TxSimulator:
         """A simulator on `snapshot` as the peer of `msp_id` sees it; the transaction id appears in error texts."""
-        return TxSimulator(snapshot, msp_id, self._bundle.application_msp_ids, transaction_id)
+        return TxSimulator(snapshot, msp_id, self._bundle.application_msp_ids, transaction_id, couchdb)
 
     def store_private(self, transaction_id: str, endorsing_msp_id: str, private: rwset_pb2.TxPvtReadWriteSet) -> None:
         """Give each collection's private writes to the transient stores of its members, durably.
@@ -501,15 +505,17 @@ class Channel:
         try:
             while (batch := await self._queue.next_batch()) is not None:
                 turn = self._turn
+                self._begun += 1
                 batch = await self.faults.at_batch(self.channel_id, batch)
                 async with self._committing:
                     envelopes = self._judged_again(batch) if turn == self._turn else []
-                    if not envelopes:
-                        continue
-                    prepared, view = await loop.run_in_executor(self._worker, self._commit, envelopes)
-                    self._publish(prepared, view)
-                    if self._committer.scrub_due:
-                        await self._scrub()
+                    if envelopes:
+                        prepared, view = await loop.run_in_executor(self._worker, self._commit, envelopes)
+                        self._publish(prepared, view)
+                        if self._committer.scrub_due:
+                            await self._scrub()
+                self._handled += 1
+                self._advance()
         except Exception as error:
             self._stop(error)
 

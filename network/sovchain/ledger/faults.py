@@ -65,7 +65,7 @@ class Fault:
         channel: only for this channel, at points that know one ("ordering.batch", "broadcast.envelope",
             "deliver.block", "chaincode.execute"); empty: for all.
         times: how often; None: until it is taken back.
-        delay_s: seconds of a delay, or a shuffle's seed is taken from the count of batches.
+        delay_s: seconds of a delay.
         code: gRPC code of an error, such as "UNAVAILABLE".
         text: text of an error.
     """

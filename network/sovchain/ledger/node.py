@@ -39,7 +39,7 @@ from sovchain.ledger.errors import GenesisRefused, LedgerError, StorageCorrupt
 from sovchain.ledger.gateway import Gateway
 from sovchain.ledger.orderer import SigningNode
 from sovchain.ledger.peer import Peer
-from sovchain.ledger.registry import Registry, SimulateTwice
+from sovchain.ledger.registry import Registry, SimulateTwice, StateDatabase
 from sovchain.ledger.rpcstatus import StatusError
 from sovchain.ledger.saved import LEDGER_FILE
 from sovchain.ledger.service import Context, Service
@@ -149,6 +149,7 @@ class EmbeddedLedger:
         peers: Sequence[NodeSpec],
         orderers: Sequence[NodeSpec],
         simulate_twice: SimulateTwice = "always",
+        state_database: StateDatabase = "leveldb",
         execute_timeout_s: float = EXECUTE_TIMEOUT_S,
     ) -> EmbeddedLedger:
         """Start the servers of all nodes and reopen the channels that the directory holds.
@@ -158,6 +159,7 @@ class EmbeddedLedger:
             peers: one peer for each organisation.
             orderers: the ordering nodes. A channel's blocks are signed by the first one whose organisation orders it.
             simulate_twice: see `SimulateTwice`.
+            state_database: see `StateDatabase`.
             execute_timeout_s: how long a chaincode may take for one transaction.
 
         Raises:
@@ -167,7 +169,11 @@ class EmbeddedLedger:
             LedgerError: a stored channel cannot be opened (other format version, damaged).
         """
         _check_specs(peers, orderers)
-        registry = Registry(simulate_twice=simulate_twice, clock=LedgerClock(stored_shift(directory)))
+        registry = Registry(
+            simulate_twice=simulate_twice,
+            state_database=state_database,
+            clock=LedgerClock(stored_shift(directory)),
+        )
         signers = [_signer(spec) for spec in orderers]
         ledger = cls(directory, registry, signers)
         try:

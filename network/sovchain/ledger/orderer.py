@@ -314,13 +314,13 @@ class OrderingQueue:
                     timer.cancel()
 
     def cut(self) -> int:
-        """Cut what is pending now; return how many envelopes are on their way into blocks."""
+        """Cut what is pending now; return how many batches are to be given out."""
         while self._inbox:
             self._ready.extend(self._cutter.ordered(*self._inbox.popleft()))
         if self._cutter.pending:
             self._ready.append(self._cutter.cut())
         self._wake.set()
-        return sum(map(len, self._ready))
+        return len(self._ready)
 
     @property
     def pending(self) -> int:

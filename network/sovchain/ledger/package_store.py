@@ -8,18 +8,22 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from sovchain.ledger.connection import ChaincodeConnection
+from sovchain.ledger.couchdb import Index, package_indexes
 from sovchain.ledger.errors import LedgerError, StorageCorrupt
 from sovchain.protocol.errors import ProtocolError
-from sovchain.protocol.packages import package_id, parse_package
+from sovchain.protocol.packages import index_files, package_id, parse_package
 
 _SUFFIX: Final = ".tar.gz"
 _CCAAS: Final = "ccaas"
+_log = structlog.get_logger("sovchain.ledger.package_store")
 
 
 class PackageInstalledError(LedgerError):
@@ -40,11 +44,12 @@ class PackageMissingError(LedgerError):
 
 @dataclass(frozen=True)
 class InstalledPackage:
-    """One installed package: its id (`label:hash`), its label and how its chaincode is reached."""
+    """One installed package: its id (`label:hash`), its label, how its chaincode is reached, and its indexes by collection."""
 
     package_id: str
     label: str
     connection: ChaincodeConnection
+    indexes: Mapping[str, tuple[Index, ...]] = field(default_factory=dict, compare=False, repr=False)
 
 
 class PackageStore:
@@ -124,7 +129,11 @@ class PackageStore:
 def _describe(package: bytes) -> InstalledPackage:
     parsed = parse_package(package)
     connection = ChaincodeConnection.from_json(parsed.connection if parsed.type == _CCAAS else None)
-    return InstalledPackage(package_id(package, parsed.label), parsed.label, connection)
+    identifier = package_id(package, parsed.label)
+    indexes, wrong = package_indexes(index_files(parsed.code))
+    for path, reason in wrong:  # as a peer: installed all the same (statecouchdb.go ProcessIndexesForChaincodeDeploy)
+        _log.warning("index definition left out", package=identifier, file=path, reason=reason)
+    return InstalledPackage(identifier, parsed.label, connection, indexes)
 
 
 def _read(path: Path) -> InstalledPackage:

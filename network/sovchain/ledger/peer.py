@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from fabric_protos.peer import proposal_response_pb2
@@ -11,12 +12,16 @@ from fabric_protos.peer import proposal_response_pb2
 from sovchain.ledger.access import LocalAccess
 from sovchain.ledger.chaincode import ChaincodeSupport
 from sovchain.ledger.chaincode_stream import EXECUTE_TIMEOUT_S
+from sovchain.ledger.channel import Channel
+from sovchain.ledger.couchdb import CouchState, Index
+from sovchain.ledger.definitions import DefinitionError
 from sovchain.ledger.difference import NonDeterminismError, first_difference
 from sovchain.ledger.errors import LedgerError
 from sovchain.ledger.package_store import PackageStore
 from sovchain.ledger.registry import Registry
 from sovchain.ledger.service import PassBy
 from sovchain.ledger.simulation import ERROR_THRESHOLD, PeerSimulation, ProposalRun, Simulation, SimulationFailedError
+from sovchain.ledger.state import Snapshot
 from sovchain.protocol.crypto import PrivateKey, sign
 from sovchain.protocol.msp import Msp
 
@@ -57,6 +62,26 @@ class Peer:
         self.local = LocalAccess(self._local_msp)
         self._key = key
         self._msp = msp
+
+    def couchdb(self, channel: Channel, snapshot: Snapshot) -> CouchState | None:
+        """How its state on a channel behaves as CouchDB's, None with LevelDB.
+
+        The indexes of a chaincode are those in the package that its organisation approved. (A real peer also keeps the
+        ones of earlier packages.)
+        """
+        if self.registry.state_database != "couchdb":
+            return None
+
+        def indexes(namespace: str, collection: str) -> Sequence[Index]:
+            definitions = self.registry.definitions
+            try:
+                info = definitions.endorsement_info(channel, snapshot, namespace, self.msp_id, self.packages)
+            except DefinitionError:
+                return ()
+            package = self.packages.get(info.package_id)
+            return package.indexes.get(collection, ()) if package is not None else ()
+
+        return CouchState(indexes)
 
     def _local_msp(self) -> Msp | None:
         if self._msp is None:

@@ -22,6 +22,9 @@ SimulateTwice = Literal["always", "endorse", "never"]
 """When a proposal is simulated a second time to catch non-determinism: for every call, when an endorsement is asked for
 (a Gateway evaluation then runs once), or never."""
 
+StateDatabase = Literal["leveldb", "couchdb"]
+"""As which state database the ledger behaves: without rich queries, or with them and with CouchDB's rules for keys."""
+
 
 async def _no_join(_genesis_block: bytes) -> None:
     raise LedgerError("this ledger joins no channels while it starts; send the request again")
@@ -36,6 +39,7 @@ class Registry:
         peers: peers by MSP id.
         definitions: committed chaincode definitions and approvals.
         simulate_twice: see `SimulateTwice`.
+        state_database: see `StateDatabase`.
         clock: the ledger's time, that certificates expire by and that requests are compared with.
         faults: what is to go wrong on request.
         events: events of recent blocks.
@@ -46,6 +50,7 @@ class Registry:
     peers: dict[str, Peer] = field(default_factory=dict)
     definitions: Definitions = field(default_factory=Definitions)
     simulate_twice: SimulateTwice = "always"
+    state_database: StateDatabase = "leveldb"
     clock: LedgerClock = field(default_factory=LedgerClock)
     faults: Faults = field(default_factory=Faults)
     events: EventCache = field(default_factory=EventCache)

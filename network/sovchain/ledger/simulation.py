@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
+import structlog
 from fabric_protos.peer import chaincode_event_pb2, chaincode_pb2, proposal_response_pb2
 from fabric_protos.peer import chaincode_shim_pb2 as shim
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 INITIALIZED_KEY: Final = "\x00\U0010ffffinitialized"
 """Key of a chaincode's namespace that holds the version for which its Init ran."""
 ERROR_THRESHOLD: Final = 400
+_log = structlog.get_logger("sovchain.ledger.simulation")
 _WITHOUT_SIMULATOR: Final = frozenset({"cscc", "qscc"})
 
 
@@ -146,7 +148,8 @@ class PeerSimulation:
             response = await self._call_system(parsed.chaincode, proposal.channel, tuple(parsed.input.args), None)
             return Simulation(proposal, self._peer.msp_id, SYSTEM_CHAINCODE_VERSION, response, None, None)
         snapshot = await self._run.snapshot(channel)
-        simulator = channel.simulator(snapshot, self._peer.msp_id, parsed.transaction_id)
+        couchdb = self._peer.couchdb(channel, snapshot)
+        simulator = channel.simulator(snapshot, self._peer.msp_id, parsed.transaction_id, couchdb)
         try:
             version = self._version(channel, simulator)
             response, event = await self._execute(channel, simulator)
@@ -156,6 +159,14 @@ class PeerSimulation:
                 raise SimulationFailedError(f"error in simulation: {error}") from error
         finally:
             simulator.done()
+        for what in sorted(simulator.unprotected):
+            _log.warning(
+                f"{what} in a transaction that writes: nothing checks at commit that it still holds",
+                channel=channel.channel_id,
+                chaincode=parsed.chaincode,
+                transaction_id=parsed.transaction_id,
+                read=what,
+            )
         return Simulation(proposal, self._peer.msp_id, version, response, event, results, snapshot)
 
     def _version(self, channel: Channel, simulator: TxSimulator) -> str:
@@ -256,7 +267,8 @@ class PeerSimulation:
         if channel_id == context.channel_id:
             return await self._invoke_on(channel, context.simulator, name, specification)
         snapshot = await self._run.snapshot(channel)
-        simulator = channel.simulator(snapshot, self._peer.msp_id, context.transaction_id)
+        couchdb = self._peer.couchdb(channel, snapshot)
+        simulator = channel.simulator(snapshot, self._peer.msp_id, context.transaction_id, couchdb)
         try:
             return await self._invoke_on(channel, simulator, name, specification)
         finally:

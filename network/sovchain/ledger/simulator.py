@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 from fabric_protos.ledger.queryresult import kv_query_result_pb2
 from fabric_protos.ledger.rwset import rwset_pb2
 
 from sovchain.ledger.collections import LIFECYCLE_NAMESPACE, Collection, collections_of
+from sovchain.ledger.couchdb import CouchState, Index, QueryScanner, check_key, check_key_value
 from sovchain.ledger.errors import CollectionMissing, PrivateDataUnavailable, SimulationError
 from sovchain.ledger.state import Snapshot
 from sovchain.ledger.storage import decode_metadata
@@ -93,6 +93,19 @@ class ResultsIterator:
             yield result
 
 
+class QueryResults(ResultsIterator):
+    """Results of one rich query; each key is recorded as read when its turn comes, and nothing protects the set of keys."""
+
+    def __init__(self, scanner: QueryScanner, record: Callable[[str, Version], None] | None = None) -> None:
+        super().__init__(scanner, record=record)
+        self._scanner = scanner
+
+    def bookmark_and_close(self) -> str:
+        """Close, and give the bookmark of the next page."""
+        self.close()
+        return self._scanner.bookmark
+
+
 class _RangeScan:
     """The record of one public range query: what was read of it so far."""
 
@@ -127,12 +140,20 @@ class TxSimulator:
     """
 
     def __init__(
-        self, snapshot: Snapshot, msp_id: str, application_msp_ids: Iterable[str], transaction_id: str = ""
+        self,
+        snapshot: Snapshot,
+        msp_id: str,
+        application_msp_ids: Iterable[str],
+        transaction_id: str = "",
+        couchdb: CouchState | None = None,
     ) -> None:
+        """`couchdb` says that the peer keeps its state in CouchDB, which takes rich queries and refuses some keys."""
         self.snapshot = snapshot
         self.msp_id = msp_id
         self.transaction_id = transaction_id
         self._application_msp_ids = tuple(application_msp_ids)
+        self._couchdb = couchdb
+        self._unprotected: set[str] = set()
         self._builder = RwSetBuilder()
         self._scans: list[_RangeScan] = []
         self._iterators: list[ResultsIterator] = []
@@ -150,6 +171,7 @@ class TxSimulator:
     def get_state(self, namespace: str, key: str) -> bytes | None:
         """The committed value (never a write of this simulation), None if absent. Records the read."""
         self._check_done()
+        self._check_key(key)
         entry = self.snapshot.entry(namespace, key)
         if entry is None:
             self._builder.add_read(namespace, key, None)
@@ -163,7 +185,7 @@ class TxSimulator:
 
     def put_state(self, namespace: str, key: str, value: bytes | None) -> None:
         """Write a value; an empty one is a delete."""
-        self._check_write()
+        self._check_write(key, value)
         self._builder.add_write(namespace, key, value)
         self._note_written(namespace, "", key)
 
@@ -180,7 +202,7 @@ class TxSimulator:
 
     def put_state_metadata(self, namespace: str, key: str, metadata: Mapping[str, bytes] | None) -> None:
         """Replace the key's metadata; an empty mapping removes it."""
-        self._check_write()
+        self._check_write(key)
         self._builder.add_metadata_write(namespace, key, metadata)
         self._note_written(namespace, "", key)
 
@@ -203,14 +225,40 @@ class TxSimulator:
         rows = self.snapshot.range(namespace, start, end)
         return self._opened(ResultsIterator(rows, page_size, scan.record, scan.exhausted))
 
-    def get_query(self, namespace: str, query: str) -> NoReturn:
-        """Rich queries need CouchDB: always refused, with LevelDB's text."""
+    def get_query(
+        self, namespace: str, query: str, *, paginated: bool = False, page_size: int = 0, bookmark: str = ""
+    ) -> ResultsIterator:
+        """The keys whose values a selector matches; refused with LevelDB's text without CouchDB.
+
+        `paginated` only in a transaction that writes nothing: then at most `page_size` results (0: all), behind `bookmark`.
+        """
+        if paginated:
+            self._check_read_only("Paginated queries are supported only in a read-only transaction")
+            self._paginated_queries = True
         self._check_done()
-        raise SimulationError("ExecuteQuery not supported for leveldb")
+        couchdb = self._rich("ExecuteQueryWithMetadata" if paginated else "ExecuteQuery")
+        self._unprotected.add("a rich query")
+
+        def rows() -> Iterator[tuple[str, bytes, Version]]:
+            return self.snapshot.range(namespace, "", "")
+
+        scanner = QueryScanner(
+            rows, self._indexes(namespace, ""), query, settings=couchdb, page_size=page_size, bookmark=bookmark
+        )
+        return self._opened(QueryResults(scanner, lambda key, version: self._builder.add_read(namespace, key, version)))
+
+    def _rich(self, function: str) -> CouchState:
+        if self._couchdb is None:
+            raise SimulationError(f"{function} not supported for leveldb")
+        return self._couchdb
+
+    def _indexes(self, namespace: str, collection: str) -> Sequence[Index]:
+        return self._couchdb.indexes(namespace, collection) if self._couchdb is not None else ()
 
     def history(self, namespace: str, key: str) -> Iterator[kv_query_result_pb2.KeyModification]:
         """What valid transactions did to a public key, newest first. Nothing is recorded."""
         self._check_done()
+        self._unprotected.add("history")
         return self.snapshot.history(namespace, key)
 
     # Private data -------------------------------------------------------------------------------------------------
@@ -250,7 +298,7 @@ class TxSimulator:
 
     def put_private(self, namespace: str, collection: str, key: str, value: bytes | None) -> None:
         """Write a private value; an empty one is a delete."""
-        self._check_collection_write(namespace, collection, key)
+        self._check_collection_write(namespace, collection, key, value)
         self._builder.add_private_write(namespace, collection, key, value)
 
     def delete_private(self, namespace: str, collection: str, key: str) -> None:
@@ -285,11 +333,18 @@ class TxSimulator:
         rows = self.snapshot.private_range(self.msp_id, namespace, collection, start, end)
         return self._opened(ResultsIterator(rows))
 
-    def get_private_query(self, namespace: str, collection: str, query: str) -> NoReturn:
-        """Rich queries need CouchDB: always refused, with LevelDB's text."""
+    def get_private_query(self, namespace: str, collection: str, query: str) -> ResultsIterator:
+        """This organisation's private keys whose values a selector matches; as `get_private_range` and `get_query`."""
         self._check_private_query()
         self._check_collection(namespace, collection)
-        raise SimulationError("ExecuteQuery not supported for leveldb")
+        couchdb = self._rich("ExecuteQuery")
+
+        def rows() -> Iterator[tuple[str, bytes, Version]]:
+            return self.snapshot.private_range(self.msp_id, namespace, collection, "", "")
+
+        return self._opened(
+            QueryResults(QueryScanner(rows, self._indexes(namespace, collection), query, settings=couchdb))
+        )
 
     # End ------------------------------------------------------------------------------------------------------------
 
@@ -311,19 +366,30 @@ class TxSimulator:
             iterator.close()
         self._iterators.clear()
 
+    @property
+    def unprotected(self) -> frozenset[str]:
+        """What this transaction read and wrote after, though no check at commit protects it: rich queries, history."""
+        return frozenset(self._unprotected) if self._writes else frozenset()
+
     # Rules --------------------------------------------------------------------------------------------------------
 
     def _check_done(self) -> None:
         if self._done:
             raise SimulationError("this instance should not be used after calling Done()")
 
-    def _check_write(self) -> None:
+    def _check_key(self, key: str) -> None:
+        if self._couchdb is not None:
+            check_key(key)
+
+    def _check_write(self, key: str, value: bytes | None = None) -> None:
         self._check_done()
         if self._private_queries:
             raise self._unsupported("Transaction has already performed queries on pvt data. Writes are not allowed")
         if self._paginated_queries:
             raise self._unsupported("Transaction has already performed a paginated query. Writes are not allowed")
         self._writes = True
+        if self._couchdb is not None:
+            check_key_value(key, value)
 
     def _check_read_only(self, reason: str) -> None:
         if self._writes:
@@ -361,9 +427,9 @@ class TxSimulator:
             text = f"collection [{collection}] not defined in the collection config for chaincode [{namespace}]"
             raise CollectionMissing(text, namespace, collection)
 
-    def _check_collection_write(self, namespace: str, collection: str, key: str) -> None:
+    def _check_collection_write(self, namespace: str, collection: str, key: str, value: bytes | None = None) -> None:
         self._check_collection(namespace, collection)
-        self._check_write()
+        self._check_write(key, value)
         self._note_written(namespace, collection, key)
 
     def _hashed_entry(self, namespace: str, collection: str, key: str) -> tuple[bytes, bytes | None, Version] | None:

@@ -220,9 +220,16 @@ class TransactionContext:
         if request.collection:
             self._require_read(request.collection)
             found = self.simulator.get_private_query(self.namespace, request.collection, request.query)
-        else:
-            found = self.simulator.get_query(self.namespace, request.query)
-        return self._open(found, TOTAL_QUERY_LIMIT, paginated=False)
+            return self._open(found, TOTAL_QUERY_LIMIT, paginated=False)
+        page = shim.QueryMetadata.FromString(request.metadata)
+        if page.pageSize < 0:
+            raise SimulationError("page size must not be negative")
+        paginated = page.pageSize > 0 or page.bookmark != ""
+        found = self.simulator.get_query(
+            self.namespace, request.query, paginated=paginated, page_size=page.pageSize, bookmark=page.bookmark
+        )
+        limit = min(page.pageSize or TOTAL_QUERY_LIMIT, TOTAL_QUERY_LIMIT)
+        return self._open(found, limit, paginated=paginated)
 
     def _get_history(self, payload: bytes) -> bytes:
         request = shim.GetHistoryForKey.FromString(payload)

@@ -205,7 +205,8 @@ def complete(
 
     Args:
         blocks: a folder with blocks that another operator has made, `<channel>.block`, to compare with.
-        founded: the same of channels that exist already, to be taken in place of making them: for one who joins.
+        founded: the same of channels that exist already, to be taken in place of making them: for one who joins. The
+            definitions may then be those for the topology of before.
 
     Raises:
         DefinitionRefused: a definition cannot be used; nothing of it is kept. Or a block in `founded` is no first block.
@@ -218,7 +219,7 @@ def complete(
             raise DirectoryRefused(directory, "it holds no bundle; sovchain network define makes one")
         topology, operator = description.topology, description.bundle.operator
         definitions = _definitions(directory, topology)
-        new = _checked(definitions, received, topology, now)
+        new = _checked(definitions, received, topology, now, earlier=founded is not None)
         for definition in new:
             for part, files in _folders(definition, topology):
                 folder = directory / "organizations" / folder_of(part)
@@ -259,12 +260,17 @@ def _definitions(directory: Path, topology: Topology) -> dict[str, Definition]:
 
 
 def _checked(
-    kept: Mapping[str, Definition], received: Iterable[Definition], topology: Topology, now: datetime
+    kept: Mapping[str, Definition],
+    received: Iterable[Definition],
+    topology: Topology,
+    now: datetime,
+    *,
+    earlier: bool = False,
 ) -> list[Definition]:
     """The definitions among `received` that are new, all of which can be used."""
     new: list[Definition] = []
     for definition in received:
-        check_definition(definition, topology, now)
+        check_definition(definition, topology, now, earlier=earlier)
         known = kept.get(definition.operator)
         if known is None:
             new.append(definition)

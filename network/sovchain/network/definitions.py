@@ -189,13 +189,14 @@ def read_definition(path: Path) -> Definition:
         raise DefinitionRefused(str(path), f"{place}: {first['msg'].lower()}") from None
 
 
-def check_definition(definition: Definition, topology: Topology, now: datetime) -> None:
+def check_definition(definition: Definition, topology: Topology, now: datetime, *, earlier: bool = False) -> None:
     """Check that a definition fits the topology and that the MSPs which it makes would accept its own nodes.
 
+    With `earlier` it may have been made for a topology that came before this one: channels that exist are not made from it.
     Raises DefinitionRefused, which names what is wrong.
     """
     source = f"of {definition.operator}"
-    if definition.topology != topology_digest(topology):
+    if not earlier and definition.topology != topology_digest(topology):
         raise DefinitionRefused(
             source, "it was made for another topology", "agree on one topology file, and have the definition made again"
         )

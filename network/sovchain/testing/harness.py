@@ -28,6 +28,8 @@ from sovchain.chaincode import Chaincode, LedgerError, Operation
 from sovchain.client import CommitRejected, EndorseError, EvaluateError, FabricError, GatewayError, Submitted
 from sovchain.client.errors import RpcFailure
 from sovchain.ledger.collections import LIFECYCLE_NAMESPACE, Collection, collections_of
+from sovchain.ledger.couchdb import CouchState, package_indexes
+from sovchain.ledger.registry import StateDatabase
 from sovchain.ledger.simulator import TxSimulator
 from sovchain.protocol import policydsl
 from sovchain.protocol.lifecycle import ChaincodeDefinition, definition_writes, signature_application_policy
@@ -132,6 +134,8 @@ class ContractHarness:
         collections: Sequence[CollectionSpec] = (),
         endorsement_policy: str | None = None,
         fabric_version: str = "3.1",
+        state_database: StateDatabase = "leveldb",
+        indexes: Mapping[str, bytes] | None = None,
         now: datetime = START,
     ) -> None:
         """Args:
@@ -142,8 +146,14 @@ class ContractHarness:
         collections: its private data collections, besides the implicit one of each organisation.
         endorsement_policy: in Fabric's policy language; a majority of the peers' organisations if not given.
         fabric_version: "3.1", or "2.5" for a peer without write batches and multi-key reads.
+        state_database: "couchdb" for peers that answer rich queries, and refuse the keys that CouchDB does.
+        indexes: CouchDB's index definitions of the chaincode under test by their paths in its package.
         now: when the clock starts.
+
+        Raises:
+            ValueError: an index definition is wrong. (A peer leaves it out and says so in its log only.)
         """
+        self._couchdb = _couchdb(state_database, name, indexes or {})
         self.name = name
         self.channel = channel
         self.organizations = tuple(organizations)
@@ -276,7 +286,7 @@ class ContractHarness:
 
     def simulator(self, msp_id: str, transaction_id: str) -> TxSimulator:
         """The beginning of a simulation on the peer of an organisation."""
-        return TxSimulator(self.state, msp_id, self.msp_ids, transaction_id)
+        return TxSimulator(self.state, msp_id, self.msp_ids, transaction_id, self._couchdb)
 
     # -- one call ------------------------------------------------------------------------------------------------------
 
@@ -459,3 +469,12 @@ def _collection_package(specs: Sequence[CollectionSpec]) -> collection_pb2.Colle
         if spec.endorsement_policy:
             config.endorsement_policy.signature_policy.CopyFrom(policydsl.parse(spec.endorsement_policy))
     return package
+
+
+def _couchdb(database: StateDatabase, name: str, files: Mapping[str, bytes]) -> CouchState | None:
+    found, wrong = package_indexes(files)
+    if wrong:
+        raise ValueError("; ".join(f"{path}: {reason}" for path, reason in wrong))
+    if database == "leveldb":
+        return None
+    return CouchState(lambda namespace, collection: found.get(collection, ()) if namespace == name else ())

@@ -37,8 +37,14 @@ async def run(directory: Path, runtime: str, topology: Path | None, out: TextIO)
 
 async def _answer(network: Network, command: dict[str, str]) -> dict[str, Any]:
     offered = faults_of(network)
-    assert offered is not None  # the other side asks only for what was told
     try:
+        if command["do"] == "snapshot":
+            await network.ledger.snapshot(command["target"])
+            return {"done": command["do"]}
+        if command["do"] == "revert":
+            await network.ledger.revert(command["target"])
+            return {"done": command["do"]}
+        assert offered is not None  # the other side asks only for what was told
         if command["do"] == "kill":
             await offered.kill(command["target"])
         else:

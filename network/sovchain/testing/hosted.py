@@ -179,9 +179,26 @@ class HostedNetwork:
         """Start a killed node or chaincode and wait until it answers. Raises NotOffered, HostFailed."""
         self._ask("start", target)
 
+    def snapshot(self, name: str) -> None:
+        """Keep all that is committed under a name (`NetworkLedger.snapshot`). Raises NotOffered, HostFailed."""
+        self._ask_ledger("snapshot", name)
+
+    def revert(self, name: str) -> None:
+        """Go back to a snapshot (`NetworkLedger.revert`). Raises NotOffered, HostFailed."""
+        self._ask_ledger("revert", name)
+
+    def _ask_ledger(self, do: str, name: str) -> None:
+        if self.runtime != "embedded" or self._process is None:
+            raise NotOffered(f"{do} of a ledger", self.runtime)
+        self._send(do, name)
+
     def _ask(self, do: str, target: str) -> None:
         if target not in self._targets or self._process is None:
             raise NotOffered(f"to {do} {target}", self.runtime)
+        self._send(do, target)
+
+    def _send(self, do: str, target: str) -> None:
+        assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": do, "target": target}).encode() + b"\n")
         self._process.stdin.flush()

@@ -12,7 +12,7 @@ from sovchain.testing.harness import Caller, ContractHarness, refused
 __all__ = ["STRANGER", "NegativeCase", "Profile", "as_profile", "check_refused", "negative_cases", "positive_cases"]
 
 Prepare = Callable[[ContractHarness, str, Mapping[str, str]], Awaitable[None]]
-"""Brings the record into a state; the mapping gives the MSP that each holder's field must name."""
+"""Brings the record into a state; the mapping gives what each holder's field must be."""
 Calls = Mapping[str, tuple[Any, ...]]
 """For each action the operation and its arguments."""
 
@@ -32,7 +32,7 @@ async def check_refused(harness: ContractHarness, case: NegativeCase, prepare: P
         calls: for each action, the operation and its arguments.
     """
     if case.state is not None:
-        await prepare(harness, case.state, dict.fromkeys(case.caller.holds, case.caller.msp_id))
+        await prepare(harness, case.state, dict.fromkeys(case.caller.holds, case.caller.held))
     operation, *arguments = calls[case.action]
     assert isinstance(operation, Operation)
     height = harness.state.height

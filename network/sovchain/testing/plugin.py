@@ -3,6 +3,7 @@
     fabric               a running network for your tests, with keys or a channel that no other test uses
     fabric_network       the network itself, one for each run and runtime
     fabric_topology      override it to test on a topology of your own
+    fabric_clean         the same network, gone back after the test to what it was when it came up (embedded ledger)
     fabric_services      its containers, as pytest-docker has them
     conformance_network  the network of the conformance tests
     contract_world       where a contract is tested: in the process, or on a network with `--contracts-on network`
@@ -18,6 +19,7 @@ Every pytest session imports this module, so it imports nothing heavy.
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -118,6 +120,26 @@ def fabric(fabric_network: HostedNetwork, request: pytest.FixtureRequest) -> Fab
     from sovchain.testing.isolation import Fabric, channel_of, namespace_of
 
     return Fabric(fabric_network, namespace_of(request.node), channel_of(request.node))
+
+
+@pytest.fixture(scope="session")
+def _fabric_snapshot(fabric_network: HostedNetwork) -> str:
+    if fabric_network.runtime != "embedded":
+        pytest.skip(f"fabric_clean goes back to a snapshot, which the {fabric_network.runtime} runtime has none of")
+    name = f"pytest-{secrets.token_hex(4)}"
+    fabric_network.snapshot(name)
+    return name
+
+
+@pytest.fixture
+def fabric_clean(fabric: Fabric, _fabric_snapshot: str) -> Iterator[Fabric]:
+    """The network with nothing on it but what it came up with: blocks, state, private data and time go back after the test.
+
+    Going back takes milliseconds. Tests of `fabric` that ran before the first one of these leave their traces; use one of
+    the two fixtures in a run. Skipped on other runtimes.
+    """
+    yield fabric
+    fabric.network.revert(_fabric_snapshot)
 
 
 @pytest.fixture(scope="session")

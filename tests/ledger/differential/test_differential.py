@@ -57,7 +57,7 @@ def agreed(both: Twin) -> None:
     assert not both.differences, f"{len(both.differences)} differences\n{shown}"
 
 
-@pytest.mark.long  # some hostile inputs end a real peer, which ends the run; what was found is in test_found_differences
+@pytest.mark.long
 async def test_random_transactions(both: Twin) -> None:
     """Lifecycle and random input, honest and hostile: a few hundred answers, codes and commit hashes."""
     await rounds(both, SHORT, seed=2026)

@@ -90,7 +90,7 @@ class CedarRequest:
     action: str
     resource: str
     context: Mapping[str, Any]
-    entities: Sequence[Mapping[str, Any]]
+    entities: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,15 @@ class CompiledLaws:
     def __init__(self, policies: Sequence[PolicyRef], handle: cedarpy.PolicySet) -> None:
         self.policies = tuple(policies)
         self._handle = handle
+        self._speaking: dict[str, frozenset[str]] = {}
+
+    def speaking(self, action: str) -> frozenset[str]:
+        """The jurisdictions whose law permits an action in some cases."""
+        found = self._speaking.get(action)
+        if found is None:
+            permits = (policy for policy in self.policies if policy.effect == "permit" and policy.governs(action))
+            found = self._speaking[action] = frozenset(policy.jurisdiction for policy in permits)
+        return found
 
     def evaluate(self, request: CedarRequest) -> Evaluation:
         """Evaluate every policy. Nothing in the request makes it raise: what cannot be judged is reported as failed."""
@@ -121,7 +130,7 @@ class CompiledLaws:
             "context": dict(request.context),
         }
         try:
-            answer = cedarpy.is_authorized(question, self._handle, [dict(entity) for entity in request.entities])
+            answer = cedarpy.is_authorized(question, self._handle, request.entities)
         except (ValueError, TypeError, OverflowError):  # UnicodeError is a ValueError; the engine denies on it
             return Evaluation((), self.policies, complete=False)
         if answer.decision not in {cedarpy.Decision.Allow, cedarpy.Decision.Deny}:

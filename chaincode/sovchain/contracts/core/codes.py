@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -388,6 +389,7 @@ _CITY_OF_CHINA = re.compile(r"[0-9]{6}", re.ASCII)
 _JURISDICTION = re.compile(JURISDICTION_PATTERN, re.ASCII)
 
 
+@lru_cache(maxsize=4096)
 def is_jurisdiction(code: str) -> bool:
     """Whether `code` is a jurisdiction code: a nation of ISO 3166-1, a subdivision of ISO 3166-2, a city within it.
 
@@ -402,6 +404,7 @@ def is_jurisdiction(code: str) -> bool:
     return set(province) <= PROVINCES_OF_CHINA and all(_CITY_OF_CHINA.fullmatch(one) for one in city)
 
 
+@lru_cache(maxsize=4096)
 def jurisdiction_path(code: str) -> tuple[str, ...]:
     """The jurisdictions that contain `code`, highest first, itself last: CN, CN-GZ, CN-GZ-520100.
 

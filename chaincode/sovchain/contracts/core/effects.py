@@ -12,7 +12,6 @@ from sovchain.contracts.core.engine import decision_places
 from sovchain.contracts.core.facts import DecisionInput, Evidence
 from sovchain.contracts.core.gates import gate_faults, is_counted_export
 from sovchain.contracts.core.gathering import gather, tally_year
-from sovchain.contracts.core.obligations import TIMED
 from sovchain.contracts.core.order_records import Duty, Notice, Tally, Warrant
 from sovchain.contracts.core.records import DataSet, Receipt, Request, format_time
 from sovchain.contracts.core.refusal import refusal
@@ -28,11 +27,12 @@ async def record_effects(ctx: Context, request: Request, facts: DecisionInput, r
     if receipt.decision != "permit":
         return
     for one in receipt.obligations:
-        if one.kind in TIMED:
+        kind = one.kind
+        if kind == "report" or kind == "delete":
             due = receipt.decided_at + timedelta(days=one.days)
-            duty = Duty(request=request.id, kind=one.kind, msp_id=request.msp_id, due=due)
-            await store.write(ctx, duty, store.DUTY, request.id, one.kind)
-        elif one.kind == "notify":
+            duty = Duty(request=request.id, kind=kind, msp_id=request.msp_id, due=due)
+            await store.write(ctx, duty, store.DUTY, request.id, kind)
+        elif kind == "notify":
             for name in one.names:
                 notice = Notice(request=request.id, msp_id=name, decided_at=receipt.decided_at)
                 await store.write(ctx, notice, store.NOTICE, name, request.id)

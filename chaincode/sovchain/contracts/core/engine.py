@@ -21,6 +21,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from sovchain.contracts.core.cedar import CedarRequest, LawSource, PolicyRef, compile_laws
@@ -177,8 +178,12 @@ def laws_in_force(laws: Iterable[LawVersion], at: datetime) -> tuple[LawVersion,
 
 def law_set_hash(laws: Sequence[LawVersion]) -> str:
     """Hex SHA-256 over the canonical list of law, version, jurisdiction and text hash. Order does not matter."""
-    listed = sorted([law.law, law.version, law.jurisdiction, law.text_hash] for law in laws)
-    return hashlib.sha256(canonical_json(listed)).hexdigest()
+    return _hash_of(tuple(sorted((law.law, law.version, law.jurisdiction, law.text_hash) for law in laws)))
+
+
+@lru_cache(maxsize=256)
+def _hash_of(listed: tuple[tuple[str, int, str, str], ...]) -> str:
+    return hashlib.sha256(canonical_json([list(one) for one in listed])).hexdigest()
 
 
 def _aware(moment: datetime) -> datetime:
@@ -304,7 +309,7 @@ def _judge(
         _Problem("E_FORBIDDEN", _citation(policy)) for policy in evaluation.satisfied if policy.effect == "forbid"
     ]
     permits = [policy for policy in evaluation.satisfied if policy.effect == "permit"]
-    problems += _unpermitted(request.action, places, compiled.policies, permits)
+    problems += _unpermitted(request.action, places, compiled.speaking(request.action), permits)
     return permits, problems
 
 
@@ -324,10 +329,9 @@ def _unreadable(laws: Sequence[LawVersion]) -> list[LawVersion]:
 
 
 def _unpermitted(
-    action: str, places: set[str], policies: Sequence[PolicyRef], permits: Sequence[PolicyRef]
+    action: str, places: set[str], speaking: frozenset[str], permits: Sequence[PolicyRef]
 ) -> Iterable[_Problem]:
     """Default denial: every level that permits the action at all must permit it here, and one level must exist."""
-    speaking = {policy.jurisdiction for policy in policies if policy.effect == "permit" and policy.governs(action)}
     permitting = {policy.jurisdiction for policy in permits}
     for place in sorted(places):
         levels = [node for node in jurisdiction_path(place) if node in speaking]
@@ -400,7 +404,7 @@ def _entities(request: DecisionInput, resource: Resource) -> list[dict[str, Any]
             what,
             [_uid("Jurisdiction", resource.jurisdiction)] if resource.jurisdiction else [],
         ),
-        *_jurisdictions(sorted(place for place in named if place is not None)),
+        *_jurisdictions(tuple(sorted(place for place in named if place is not None))),
     ]
 
 
@@ -410,7 +414,8 @@ def _entity(
     return {"uid": _uid(kind, name), "attrs": dict(attributes), "parents": list(parents)}
 
 
-def _jurisdictions(places: Iterable[str]) -> list[dict[str, Any]]:
+@lru_cache(maxsize=1024)
+def _jurisdictions(places: tuple[str, ...]) -> tuple[dict[str, Any], ...]:
     """Every named jurisdiction with those that contain it, each a child of the next larger one."""
     nodes: dict[str, list[dict[str, str]]] = {}
     for place in places:
@@ -418,7 +423,7 @@ def _jurisdictions(places: Iterable[str]) -> list[dict[str, Any]]:
             path = jurisdiction_path(place)
             for parent, node in zip((None, *path), path, strict=False):
                 nodes[node] = [_uid("Jurisdiction", parent)] if parent else []
-    return [_entity("Jurisdiction", node, {}, parents) for node, parents in sorted(nodes.items())]
+    return tuple(_entity("Jurisdiction", node, {}, parents) for node, parents in sorted(nodes.items()))
 
 
 def _cedar_time(moment: datetime) -> str:

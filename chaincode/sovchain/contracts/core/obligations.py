@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, Literal, get_args
 
 from sovchain.contracts.core.codes import MSP_ID_PATTERN
 from sovchain.contracts.core.records import DAYS_MAX, Obligation, ObligationKind
 
-KINDS: Final = get_args(ObligationKind)
+KINDS: Final[tuple[ObligationKind, ...]] = get_args(ObligationKind)
 """The obligations that there are."""
 OBLIGATIONS_MAX: Final = 16
 """Most obligations of one clause."""
@@ -41,6 +42,7 @@ class ObligationError(ValueError):
     """An annotation that states no obligation known here."""
 
 
+@lru_cache(maxsize=4096)
 def parse_obligations(text: str) -> tuple[Obligation, ...]:
     """The obligations that an annotation states; none for an empty one. Raises ObligationError."""
     parts = [part.strip() for part in text.split(";")] if text.strip() else []
@@ -51,9 +53,13 @@ def parse_obligations(text: str) -> tuple[Obligation, ...]:
 
 def _parse(part: str) -> Obligation:
     called = _CALL.fullmatch(part)
-    if called is None or called[1] not in KINDS:
+    kind: ObligationKind | None = None
+    for known in KINDS:
+        if called is not None and called[1] == known:
+            kind = known
+    if called is None or kind is None:
         raise ObligationError(f"unknown obligation {ascii(part)[:60]}: known are {', '.join(KINDS)}, with arguments")
-    kind, arguments = called[1], tuple(argument.strip() for argument in called[2].split(","))
+    arguments = tuple(argument.strip() for argument in called[2].split(","))
     if kind in TIMED:
         days = _DAYS.fullmatch(arguments[0])
         if len(arguments) != 1 or days is None or int(days[1]) > DAYS_MAX:

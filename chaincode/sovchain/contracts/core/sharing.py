@@ -244,7 +244,7 @@ class Sharing(Contract):
                 "E_PENDING",
                 "the request waits for a co-signature",
                 receipt.reasons[0].detail or "it is missing",
-                "have it co-signed and decide again",
+                f"have {request} co-signed and decide it again",
                 request=request,
             )
         await write_receipt(ctx, filed, receipt)

@@ -10,7 +10,7 @@ from typing import ClassVar, Final, Literal
 
 from pydantic import ValidationError
 
-from sovchain.chaincode import Context, Contract, Transient, query, transaction
+from sovchain.chaincode import Context, Contract, Given, StateMachine, To, Transient, guard, holder, query, transaction
 from sovchain.contracts.core import store
 from sovchain.contracts.core.crossing_records import Arrival
 from sovchain.contracts.core.portable import Receivable
@@ -19,6 +19,7 @@ from sovchain.contracts.core.refusal import refusal
 from sovchain.contracts.core.registry import require_active, require_active_caller
 from sovchain.contracts.core.store import StubView, implicit_collection
 from sovchain.contracts.government.relief import Approval, Fen
+from sovchain.contracts.scenario import Scenario
 from sovchain.protocol.keys import composite_key
 
 PAYOUT: Final = "payout"  # case id
@@ -45,8 +46,30 @@ class Payout(Record):
     confirmed_by: MspId | None = None
 
 
+@guard("E_NO_PAYEE", "the bank was told the account")
+def account_told(ctx: Context, payout: Payout, given: Given) -> bool:
+    """By the authority, into the bank's own collection."""
+    return given["kept"] is not None
+
+
+@guard("E_COMMITMENT", "the account is the one that was approved")
+def account_approved(ctx: Context, payout: Payout, given: Given) -> bool:
+    """By the hash that Fabric keeps of what the bank was told."""
+    return bool(given["kept"].hex() == payout.payee)
+
+
 class Payouts(Contract):
     """Orders that are paid once."""
+
+    life = StateMachine(
+        Payout,
+        {
+            (None, "order"): To("ordered", text="by the proof of an approval"),
+            ("ordered", "pay"): To("paid", holder("bank"), (account_told, account_approved), code="E_BANK"),
+            ("paid", "confirm"): To("confirmed", ~holder("bank"), code="E_BANK"),
+        },
+        title="order",
+    )
 
     @transaction
     async def tell_payee(self, ctx: Context, case: Hex32, payee: Transient[bytes]) -> str:
@@ -72,22 +95,9 @@ class Payouts(Contract):
         view = StubView(ctx.stub)
         await require_active_caller(ctx, view)
         payout = await store.require(view, Payout, PAYOUT, case)
-        if payout.bank != ctx.identity.msp_id:
-            raise refusal(
-                "E_BANK", "another bank pays this", f"the order is for {payout.bank}", "leave it to that bank"
-            )
-        if payout.state != "ordered":
-            raise refusal(
-                "E_STATE", f"the order is {payout.state}", "an order is paid once", "nothing is left to do", case=case
-            )
         kept = await ctx.stub.get_private_data_hash(implicit_collection(payout.bank), payee_key(case))
-        if kept is None:
-            raise refusal(
-                "E_NO_PAYEE", "the bank does not know the account", "the authority has not told it", "ask the authority"
-            )
-        if kept.hex() != payout.payee:
-            raise _other_account(case)
-        paid = payout.model_copy(update={"state": "paid", "paid_at": ctx.timestamp, "reference": reference})
+        changes = {"paid_at": ctx.timestamp, "reference": reference}
+        paid = await self.life.apply(ctx, payout, "pay", changes, {"kept": kept})
         await store.write(ctx, paid, PAYOUT, case)
         ctx.set_event("PayoutMade", {"case": case})
         return paid
@@ -101,14 +111,8 @@ class Payouts(Contract):
         view = StubView(ctx.stub)
         await require_active_caller(ctx, view)
         payout = await store.require(view, Payout, PAYOUT, case)
-        if payout.bank == ctx.identity.msp_id:
-            raise refusal(
-                "E_BANK", "the bank does not confirm its own payment", "it made it", "ask the household's side"
-            )
-        if payout.state != "paid":
-            raise refusal("E_STATE", f"the order is {payout.state}", "only a paid one is confirmed", "wait", case=case)
-        changed = {"state": "confirmed", "confirmed_at": ctx.timestamp, "confirmed_by": ctx.identity.msp_id}
-        confirmed = payout.model_copy(update=changed)
+        changes = {"confirmed_at": ctx.timestamp, "confirmed_by": ctx.identity.msp_id}
+        confirmed = await self.life.apply(ctx, payout, "confirm", changes)
         await store.write(ctx, confirmed, PAYOUT, case)
         ctx.set_event("PayoutConfirmed", {"case": case})
         return confirmed
@@ -142,14 +146,8 @@ class ApprovalsIn(Receivable):
         if approval.bank != ctx.identity.msp_id or approval.case != arrival.record_id:
             raise refusal("E_BANK", "the approval is for another", f"{approval.bank} pays it", "leave it to that bank")
         await require_active(view, approval.bank)
-        if await store.read(view, Payout, PAYOUT, approval.case) is not None:
-            raise refusal(
-                "E_STATE",
-                "the case was ordered already",
-                "it is paid once",
-                "nothing is left to do",
-                case=approval.case,
-            )
+        before = await store.read(view, Payout, PAYOUT, approval.case)
+        await Payouts.life.step(ctx, before, "order")
         payout = Payout(
             case=approval.case,
             programme=approval.programme,
@@ -175,3 +173,8 @@ def _other_account(case: str) -> Exception:
     return refusal(
         "E_COMMITMENT", "this is not the account that was approved", "its hash differs", "pay no other one", case=case
     )
+
+
+SCENARIO: Final = Scenario(
+    "poverty-relief", "Precise poverty relief", (Payouts(),), (Payouts.life,), incoming=(ApprovalsIn(),)
+)

@@ -1,12 +1,12 @@
-"""The government channel's chaincode: the core, with either sector organisation filling the sector's seat, and relief.
+"""The government channel's chaincode: the core, with either sector organisation in the sector's seat, and its scenarios.
 
 General layout: `relief` holds programmes of poverty relief and their cases.
 """
 
-from sovchain.chaincode import Chaincode
-from sovchain.contracts.core import Seats, core_contracts
+from sovchain.contracts.core import Seats
 from sovchain.contracts.core.promulgation import LawsOut
-from sovchain.contracts.government.relief import ApprovalsOut, Relief
+from sovchain.contracts.government import relief
+from sovchain.contracts.scenario import channel_chaincode
 
 SEATS = Seats(
     {
@@ -15,6 +15,7 @@ SEATS = Seats(
         "sector": ("FinanceMSP", "LogisticsMSP"),
     }
 )
-chaincode = Chaincode([*core_contracts(SEATS, outgoing=[LawsOut(), ApprovalsOut()]), Relief()], name="government")
+SCENARIOS = (relief.SCENARIO,)
+chaincode = channel_chaincode("government", SEATS, SCENARIOS, outgoing=[LawsOut()])
 
-__all__ = ["SEATS", "chaincode"]
+__all__ = ["SCENARIOS", "SEATS", "chaincode"]

@@ -2,7 +2,7 @@
 
 The order of the steps, the two publicity periods, the hearing of objections and the personal answer of each level are those
 of the registration procedure (village assembly, village publicity, township audit, second publicity, county approval) and
-of the provincial regulation's articles 15 to 17. `TABLE` is the whole of it.
+of the provincial regulation's articles 15 to 17. `Relief.life` is the whole of it, `Relief.hearing` that of an objection.
 
 Nobody's name, number or account is in here. A household is a pseudonym that its authority computes with a key that stays in
 the jurisdiction; its account is a salted hash, the one that the bank's own payee record must have.
@@ -10,13 +10,12 @@ the jurisdiction; its account is a salted hash, the one that the bank's own paye
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime, timedelta
-from typing import Annotated, ClassVar, Final, Literal
+from datetime import timedelta
+from typing import Annotated, ClassVar, Final, Literal, cast
 
 from pydantic import Field
 
-from sovchain.chaincode import Context, Contract, query, transaction
+from sovchain.chaincode import Context, Contract, Given, Guard, StateMachine, To, attribute, guard, query, transaction
 from sovchain.contracts.core import store
 from sovchain.contracts.core.ballots import require_admin
 from sovchain.contracts.core.crossing_records import Challenge
@@ -25,6 +24,7 @@ from sovchain.contracts.core.records import Hex32, MspId, Page, Record, ShortTex
 from sovchain.contracts.core.refusal import refusal
 from sovchain.contracts.core.registry import require_active_caller
 from sovchain.contracts.core.store import StubView, identity_hash
+from sovchain.contracts.scenario import Scenario
 from sovchain.protocol.keys import composite_key
 
 PUBLICITY_MIN: Final = timedelta(days=7)
@@ -40,29 +40,14 @@ SPENT: Final = "relief-spent"  # programme id, case id: an approval's amount
 State = Literal[
     "applied", "reviewed", "publicity-1", "audited", "publicity-2", "approved", "sent", "ordered", "rejected"
 ]
-Step = Literal[
-    "apply", "review", "publish", "audit", "publish-again", "approve", "reject", "send", "finalise", "release"
-]
+Step = Literal["apply", "review", "publish", "audit", "approve", "reject", "send", "finalise", "release", "resolve"]
 Office = Literal["clerk", "village", "notice", "township", "county"]
 Fen = Annotated[int, Field(ge=1, le=10**15)]
 """Money in fen, the hundredth part of a yuan."""
 
-TABLE: Final[Mapping[tuple[State | None, Step], tuple[State, Office | None]]] = {
-    (None, "apply"): ("applied", "clerk"),
-    ("applied", "review"): ("reviewed", "village"),
-    ("reviewed", "publish"): ("publicity-1", "notice"),
-    ("publicity-1", "audit"): ("audited", "township"),
-    ("audited", "publish-again"): ("publicity-2", "notice"),
-    ("publicity-2", "approve"): ("approved", "county"),
-    ("approved", "send"): ("sent", "county"),
-    ("sent", "finalise"): ("ordered", None),
-    ("sent", "release"): ("approved", None),
-    ("applied", "reject"): ("rejected", "village"),
-    ("publicity-1", "reject"): ("rejected", "township"),
-    ("publicity-2", "reject"): ("rejected", "county"),
-}
-"""What may happen: (state, step) to (next state, office that takes the step; None: whoever proves that it is due)."""
 _PERIODS: Final = ("publicity-1", "publicity-2")
+_DECIDES: Final = {"publicity-1": "township", "publicity-2": "county"}
+"""The office whose decision is due in a publicity: it also resolves what is objected."""
 
 
 class Programme(Record):
@@ -147,8 +132,104 @@ class Flow(Record):
     amount_fen: Fen
 
 
+@guard("E_VOTES", "the count can be: no more votes than villagers, none below nothing")
+def counted(ctx: Context, case: Case, given: Given) -> bool:
+    """What was not counted right does not carry anything."""
+    votes_for, votes_against, eligible = given["votes"]
+    return min(votes_for, votes_against) >= 0 and bool(0 < votes_for + votes_against <= eligible)
+
+
+@guard("E_VOTES", "more villagers voted for it than against it")
+def agreed(ctx: Context, case: Case, given: Given) -> bool:
+    """A tie does not carry."""
+    return bool(given["votes"][0] > given["votes"][1])
+
+
+@guard("E_SIGNER", "each level answers by another person")
+def another_person(ctx: Context, case: Case, given: Given) -> bool:
+    """By the client identity, not the MSP: one person with two certificates of one name is one person."""
+    return all(one.identity != identity_hash(ctx.identity.id) for one in case.signatures)
+
+
+@guard("E_PUBLICITY", "the publicity is over")
+def publicity_over(ctx: Context, case: Case, given: Given) -> bool | str:
+    """Its end was fixed when it began."""
+    ends = case.publicity_ends
+    return ends is not None and (ctx.timestamp >= ends or f"it ends at {format_time(ends)}")
+
+
+@guard("E_OBJECTION", "no objection is open or upheld")
+def unopposed(ctx: Context, case: Case, given: Given) -> bool | str:
+    """An upheld one leaves rejection only."""
+    standing = [one.state for one in given["objections"] if one.state != "dismissed"]
+    return not standing or f"one is {standing[0]}"
+
+
+@guard("E_BUDGET", "the budget reaches for one more grant")
+def within_budget(ctx: Context, case: Case, given: Given) -> bool | str:
+    """Over all approvals of the programme so far."""
+    left = int(given["budget_fen"] - given["spent_fen"])
+    return int(given["grant_fen"]) <= left or f"{left} fen are left of it"
+
+
+@guard("E_STATE", "the case is in a publicity")
+def in_publicity(ctx: Context, objection: Objection | None, given: Given) -> bool:
+    """Before and after it there is nothing to object to."""
+    return given["case"].state in _PERIODS
+
+
+@guard("E_OFFICE", "the caller's office decides on the case next")
+def due_office(ctx: Context, objection: Objection, given: Given) -> bool:
+    """The township after the first publicity, the county after the second."""
+    return ctx.identity.attributes.get("office") == _DECIDES.get(given["case"].state)
+
+
+@guard("E_SIGNER", "the caller has signed no earlier step of the case")
+def unsigned(ctx: Context, objection: Objection, given: Given) -> bool:
+    """Whoever reviewed a case does not judge what is said against it."""
+    return all(one.identity != identity_hash(ctx.identity.id) for one in given["case"].signatures)
+
+
+def _to(state: State, office: Office, *guards: Guard) -> To:
+    return To(state, attribute("office", office), guards, code="E_OFFICE")
+
+
 class Relief(Contract):
     """Programmes and cases. Each deciding step is another person's, and each person answers with a signature."""
+
+    life = StateMachine(
+        Case,
+        {
+            (None, "apply"): _to("applied", "clerk"),
+            ("applied", "review"): _to("reviewed", "village", counted, agreed, another_person),
+            ("reviewed", "publish"): _to("publicity-1", "notice"),
+            ("publicity-1", "audit"): _to("audited", "township", another_person, publicity_over, unopposed),
+            ("audited", "publish"): _to("publicity-2", "notice"),
+            ("publicity-2", "approve"): _to(
+                "approved", "county", another_person, publicity_over, unopposed, within_budget
+            ),
+            ("approved", "send"): _to("sent", "county"),
+            ("sent", "finalise"): To("ordered", text="by whoever proves the import"),
+            ("sent", "release"): To("approved", text="by whoever proves the cancellation"),
+            ("applied", "reject"): _to("rejected", "village", another_person),
+            ("publicity-1", "reject"): _to("rejected", "township", another_person),
+            ("publicity-2", "reject"): _to("rejected", "county", another_person),
+        },
+        title="case",
+    )
+    hearing = StateMachine(
+        Objection,
+        {
+            (None, "object"): To("open", guards=(in_publicity,)),
+            ("open", "dismiss"): To(
+                "dismissed", attribute("office", "township", "county"), (due_office, unsigned), code="E_OFFICE"
+            ),
+            ("open", "uphold"): To(
+                "upheld", attribute("office", "township", "county"), (due_office, unsigned), code="E_OFFICE"
+            ),
+        },
+        title="objection",
+    )
 
     @transaction
     async def open_programme(self, ctx: Context, programme: Programme) -> Programme:
@@ -186,7 +267,8 @@ class Relief(Contract):
         """Put a household's application on record. Called by a clerk. Raises E_OFFICE, E_AUTHORITY, E_STATE."""
         view = StubView(ctx.stub)
         found = await store.require(view, Programme, PROGRAMME, programme)
-        signature = await _signature(ctx, found, "apply", "clerk", ())
+        await self.life.step(ctx, None, "apply")
+        signature = await _signature(ctx, found, "apply", "clerk")
         other = await store.read(view, Registration, HOUSEHOLD, household)
         if other is not None:
             raise refusal(
@@ -216,18 +298,8 @@ class Relief(Contract):
 
         Called by a village office. Raises E_OFFICE, E_AUTHORITY, E_SIGNER, E_STATE, E_VOTES.
         """
-        if votes_for < 0 or votes_against < 0 or not 0 < votes_for + votes_against <= eligible:
-            raise refusal(
-                "E_VOTES",
-                "the count cannot be",
-                f"{votes_for} for and {votes_against} against of {eligible}",
-                "count again",
-            )
-        if votes_for <= votes_against:
-            raise refusal(
-                "E_VOTES", "the assembly did not agree", f"{votes_for} for, {votes_against} against", "reject the case"
-            )
-        return await self._step(ctx, case, "review", votes=(votes_for, votes_against, eligible))
+        votes = (votes_for, votes_against, eligible)
+        return await self._step(ctx, case, "review", {"votes": votes}, {"votes": votes})
 
     @transaction
     async def publish(self, ctx: Context, case: Hex32) -> Case:
@@ -235,8 +307,7 @@ class Relief(Contract):
 
         Raises E_OFFICE, E_AUTHORITY, E_STATE.
         """
-        step: Step = "publish" if (await self._case(ctx, case)).state == "reviewed" else "publish-again"
-        return await self._step(ctx, case, step)
+        return await self._step(ctx, case, "publish")
 
     @transaction
     async def audit(self, ctx: Context, case: Hex32, finding: ShortText) -> Case:
@@ -256,14 +327,8 @@ class Relief(Contract):
         found = await self._case(ctx, case)
         programme = await store.require(view, Programme, PROGRAMME, found.programme)
         spent = sum(flow.amount_fen for flow in await store.scan(view, Flow, SPENT, programme.id))
-        if spent + programme.grant_fen > programme.budget_fen:
-            raise refusal(
-                "E_BUDGET",
-                "the budget does not reach",
-                f"{programme.budget_fen - spent} fen are left of it",
-                "open another programme",
-            )
-        approved = await self._step(ctx, case, "approve")
+        given = {"spent_fen": spent, "grant_fen": programme.grant_fen, "budget_fen": programme.budget_fen}
+        approved = await self._step(ctx, case, "approve", given=given)
         flow = Flow(programme=programme.id, case=case, village=found.village, amount_fen=programme.grant_fen)
         await store.write(ctx, flow, SPENT, programme.id, case)
         return approved
@@ -284,10 +349,7 @@ class Relief(Contract):
         view = StubView(ctx.stub)
         await require_active_caller(ctx, view)
         found = await self._case(ctx, case)
-        if found.state not in _PERIODS:
-            raise refusal(
-                "E_STATE", f"the case is {found.state}", "objections are heard in a publicity", "appeal instead"
-            )
+        await self.hearing.step(ctx, None, "object", {"case": found})
         objection = Objection(
             id=ctx.transaction_id,
             case=case,
@@ -311,12 +373,12 @@ class Relief(Contract):
         view = StubView(ctx.stub)
         found = await self._case(ctx, case)
         raised = await store.require(view, Objection, OBJECTION, case, objection)
-        if raised.state != "open":
-            raise refusal("E_STATE", f"the objection is {raised.state}", "it is resolved once", "nothing is left to do")
-        office: Office = "township" if found.state == "publicity-1" else "county"
         programme = await store.require(view, Programme, PROGRAMME, found.programme)
-        signature = await _signature(ctx, programme, "audit", office, found.signatures, note=finding)
-        resolved = raised.model_copy(update={"state": outcome, "finding": finding, "signature": signature})
+        action = "uphold" if outcome == "upheld" else "dismiss"
+        changes = {"finding": finding}
+        resolved = await self.hearing.apply(ctx, raised, action, changes, {"case": found})
+        signature = await _signature(ctx, programme, "resolve", _office(ctx), note=finding)
+        resolved = resolved.model_copy(update={"signature": signature})
         await store.write(ctx, resolved, OBJECTION, case, objection)
         ctx.set_event("ObjectionResolved", {"case": case, "objection": objection, "outcome": outcome})
         return resolved
@@ -349,30 +411,23 @@ class Relief(Contract):
         ctx: Context,
         case_id: str,
         step: Step,
+        changes: Given | None = None,
+        given: Given | None = None,
         *,
         note: str = "",
-        votes: tuple[int, int, int] | None = None,
     ) -> Case:
         view = StubView(ctx.stub)
         case = await self._case(ctx, case_id)
-        state, office = _row(case, step)
         programme = await store.require(view, Programme, PROGRAMME, case.programme)
-        signature = await _signature(ctx, programme, step, office, case.signatures, note=note)
+        if ctx.identity.msp_id != programme.authority:
+            raise _not_authority(programme.authority)
         objections = await store.scan(view, Objection, OBJECTION, case_id)
-        if step != "reject":
-            _check_publicity(case, objections, ctx.timestamp)
-        changed = case.model_copy(
-            update={
-                "state": state,
-                "signatures": (*case.signatures, signature),
-                "votes": votes or case.votes,
-                "publicity_ends": ctx.timestamp + timedelta(seconds=programme.publicity_s)
-                if state in _PERIODS
-                else None,
-            }
-        )
+        changed = await self.life.apply(ctx, case, step, changes, {**(given or {}), "objections": objections})
+        signature = await _signature(ctx, programme, step, _office(ctx), note=note)
+        ends = ctx.timestamp + timedelta(seconds=programme.publicity_s) if changed.state in _PERIODS else None
+        changed = changed.model_copy(update={"signatures": (*case.signatures, signature), "publicity_ends": ends})
         await store.write(ctx, changed, CASE, case_id)
-        ctx.set_event("ReliefStep", {"case": case_id, "state": state})
+        ctx.set_event("ReliefStep", {"case": case_id, "state": changed.state})
         return changed
 
 
@@ -398,10 +453,10 @@ class ApprovalsOut(Portable):
             raise refusal(
                 "E_BANK", "the approval goes to another", f"{programme.bank} pays this programme", "let it ask"
             )
-        state, office = _row(case, "send")
-        signature = await _signature(ctx, programme, "send", office, ())
+        sent = await Relief.life.apply(ctx, case, "send")
+        signature = await _signature(ctx, programme, "send", "county")
         approved = next(one for one in reversed(case.signatures) if one.step == "approve")
-        changed = case.model_copy(update={"state": state, "signatures": (*case.signatures, signature)})
+        changed = sent.model_copy(update={"signatures": (*case.signatures, signature)})
         await store.write(ctx, changed, CASE, case.id)
         return Approval(
             case=case.id,
@@ -420,86 +475,24 @@ class ApprovalsOut(Portable):
     ) -> None:
         """Order the payment of a case, or hold its approval again. Raises E_STATE."""
         case = await store.require(StubView(ctx.stub), Case, CASE, record_id)
-        state, _ = _row(case, "finalise" if outcome == "finalised" else "release")
-        await store.write(ctx, case.model_copy(update={"state": state}), CASE, record_id)
+        changed = await Relief.life.apply(ctx, case, "finalise" if outcome == "finalised" else "release")
+        await store.write(ctx, changed, CASE, record_id)
 
 
-def _row(case: Case, step: Step) -> tuple[State, Office | None]:
-    found = TABLE.get((case.state, step))
-    if found is None:
-        due = sorted(name for state, name in TABLE if state == case.state)
-        raise refusal(
-            "E_STATE",
-            f"{step} is not possible now",
-            f"the case is {case.state}",
-            f"what may follow is {', '.join(due) or 'nothing'}",
-            case=case.id,
-            state=case.state,
-        )
-    return found
+def _office(ctx: Context) -> Office:
+    return cast("Office", ctx.identity.attributes.get("office", ""))  # the table has let no other text through
 
 
-def _check_publicity(case: Case, objections: list[Objection], at: datetime) -> None:
-    if case.state not in _PERIODS:
-        return
-    assert case.publicity_ends is not None
-    if at < case.publicity_ends:
-        raise refusal(
-            "E_PUBLICITY",
-            "the publicity is not over",
-            f"it ends at {format_time(case.publicity_ends)}",
-            "wait until then",
-            case=case.id,
-        )
-    standing = [one.state for one in objections if one.state in ("open", "upheld")]
-    if standing:
-        raise refusal(
-            "E_OBJECTION",
-            f"an objection is {standing[0]}",
-            "while one stands the case does not move",
-            "resolve it, or reject the case",
-            case=case.id,
-        )
-
-
-async def _signature(
-    ctx: Context,
-    programme: Programme,
-    step: Step,
-    office: Office | None,
-    earlier: tuple[Signature, ...],
-    *,
-    note: str = "",
-) -> Signature:
-    """The caller's signature on a step, if his office takes it and he has signed no earlier one.
-
-    A notice office publishes twice: it decides nothing.
-    """
+async def _signature(ctx: Context, programme: Programme, step: Step, office: Office, *, note: str = "") -> Signature:
+    """The caller's signature on a step that the table allows, if the caller may act and is of the authority."""
     await require_active_caller(ctx, StubView(ctx.stub))
     if ctx.identity.msp_id != programme.authority:
         raise _not_authority(programme.authority)
-    held = ctx.identity.attributes.get("office", "")
-    if held != office:
-        raise refusal(
-            "E_OFFICE",
-            f"{step} is not for this office",
-            f"it is for {office}",
-            "let that office sign",
-            office=str(office),
-        )
-    identity = identity_hash(ctx.identity.id)
-    if office != "notice" and any(one.identity == identity for one in earlier):
-        raise refusal(
-            "E_SIGNER",
-            "this person has signed this case before",
-            "each level answers by another person",
-            "let another one sign",
-        )
     return Signature(
         step=step,
         office=office,
         msp_id=ctx.identity.msp_id,
-        identity=identity,
+        identity=identity_hash(ctx.identity.id),
         at=ctx.timestamp,
         transaction=ctx.transaction_id,
         note=note,
@@ -510,3 +503,8 @@ def _not_authority(authority: str) -> Exception:
     return refusal(
         "E_AUTHORITY", "this is not for the caller's organisation", f"{authority} runs the programme", "ask it"
     )
+
+
+SCENARIO: Final = Scenario(
+    "poverty-relief", "Precise poverty relief", (Relief(),), (Relief.life, Relief.hearing), outgoing=(ApprovalsOut(),)
+)

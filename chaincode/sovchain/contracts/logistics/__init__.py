@@ -1,14 +1,16 @@
-"""The logistics channel's chaincode: the core with Logistics in the sector's seat, and waybills.
+"""The logistics channel's chaincode: the core with Logistics in the sector's seat, and its scenarios.
 
 General layout: `waybills` holds the consignment notes.
 """
 
-from sovchain.chaincode import Chaincode
-from sovchain.contracts.core import Seats, core_contracts
+from sovchain.contracts.core import Seats
 from sovchain.contracts.core.promulgation import LawsIn
+from sovchain.contracts.logistics import waybills
 from sovchain.contracts.logistics.waybills import ConsignmentNote, DeliveryProof, WaybillReceipt, Waybills
+from sovchain.contracts.scenario import channel_chaincode
 
 SEATS = Seats({"legislator": ("GovernmentMSP",), "regulator": ("SupervisorMSP",), "sector": ("LogisticsMSP",)})
-chaincode = Chaincode([*core_contracts(SEATS, incoming=[LawsIn()]), Waybills()], name="logistics")
+SCENARIOS = (waybills.SCENARIO,)
+chaincode = channel_chaincode("logistics", SEATS, SCENARIOS, incoming=[LawsIn()])
 
-__all__ = ["SEATS", "ConsignmentNote", "DeliveryProof", "WaybillReceipt", "Waybills", "chaincode"]
+__all__ = ["SCENARIOS", "SEATS", "ConsignmentNote", "DeliveryProof", "WaybillReceipt", "Waybills", "chaincode"]

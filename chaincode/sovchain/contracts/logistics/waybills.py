@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -25,6 +25,7 @@ from sovchain.contracts.core.records import (
 )
 from sovchain.contracts.core.refusal import refusal
 from sovchain.contracts.core.store import StubView, encode_record
+from sovchain.contracts.scenario import Scenario
 
 WAYBILL = "waybill"  # number
 
@@ -209,3 +210,5 @@ class Waybills(Contract):
 
 
 _STATED = ("number", "consignor", "consignee", "origin", "destination", "goods", "packages", "weight_kg")
+
+SCENARIO: Final = Scenario("logistics", "Digital logistics", (Waybills(),), (Waybills.custody,))

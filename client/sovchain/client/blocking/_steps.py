@@ -94,6 +94,10 @@ class PendingCommit(Commit, Generic[R_co]):
         """
         return self._portal.run(self._original.committed(timeout_s=timeout_s))
 
+    def stop_listening(self) -> None:
+        """Have the status asked for in place of being listened for: its block may have gone by."""
+        return self._original.stop_listening()
+
 
 class Transaction(Generic[R_co]):
     """An endorsed transaction. It is signed when it is submitted, or before that with `with_signature`."""

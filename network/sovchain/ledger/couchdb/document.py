@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final, NoReturn
 
+import rfc8785
+
 from sovchain.ledger.couchdb.errors import FindRefused
 from sovchain.protocol.rwset import Version
 
@@ -162,18 +164,9 @@ def _marshal(value: Any) -> str:
     if isinstance(value, str):
         return _quoted(value)
     if isinstance(value, float):
-        return _float(value)
+        return rfc8785.dumps(value).decode()  # CouchDB writes floats as ECMAScript does
     return json.dumps(value)
 
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).translate(_ESCAPES)
-
-
-def _float(number: float) -> str:
-    """As CouchDB writes a float: the shortest digits that read back to it."""
-    mantissa, sign, exponent = repr(number).partition("e")
-    if not sign:
-        return mantissa
-    whole = mantissa if "." in mantissa else f"{mantissa}.0"
-    return f"{whole}e{int(exponent)}"

@@ -25,14 +25,31 @@ class FindError(SimulationError):
         self.reason = reason
 
 
-def term(value: object) -> str:
-    """Return a JSON value as Erlang prints it with `~w`, which CouchDB's sentences do."""
+def term(value: object, *, readable: bool = False) -> str:
+    """Return a JSON value as Erlang prints it with `~w`, which CouchDB's sentences do; `readable` is its `~p`."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
+        if readable and value.isascii() and value.isprintable() and value:
+            return f'<<"{value}">>'
         return f"<<{','.join(map(str, value.encode()))}>>"
     if isinstance(value, dict):
-        return "{[" + ",".join(f"{{{term(key)},{term(entry)}}}" for key, entry in value.items()) + "]}"
+        return (
+            "{["
+            + ",".join(
+                f"{{{term(key, readable=readable)},{term(entry, readable=readable)}}}" for key, entry in value.items()
+            )
+            + "]}"
+        )
     if isinstance(value, list):
-        return "[" + ",".join(map(term, value)) + "]"
-    return str(value)
+        return "[" + ",".join(term(entry, readable=readable) for entry in value) + "]"
+    return float_text(value) if isinstance(value, float) else str(value)
+
+
+def float_text(number: float) -> str:
+    """Return a float as Erlang writes it: the shortest digits that read back to it."""
+    mantissa, sign, exponent = repr(number).partition("e")
+    if not sign:
+        return mantissa
+    whole = mantissa if "." in mantissa else f"{mantissa}.0"
+    return f"{whole}e{int(exponent)}"

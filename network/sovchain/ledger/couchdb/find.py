@@ -174,18 +174,27 @@ def _extracted(fields: dict[str, Any], paths: list[list[str]]) -> dict[str, Any]
     for path in paths:
         value = selectors.field_of(fields, path)
         if selectors.present(value):
-            _set(extracted, path, value)
+            extracted = _set(extracted, path, value)
     return extracted
 
 
-def _set(target: dict[str, Any], path: list[str], value: Any) -> None:
-    for name in path[:-1]:
-        inner = target.setdefault(name, {})
-        if not isinstance(inner, dict):
-            return  # the whole of it is there already
-        # What was extracted is the document's own, so a copy is what gets a further field.
-        target[name] = target = dict(inner)
-    target[path[-1]] = value
+def _set(target: Any, path: list[str], value: Any) -> Any:
+    """Return `target` with a value at a path (mango_doc.erl set_field), which counts the elements of an array from 1."""
+    if not path:
+        return value
+    if isinstance(target, dict):
+        inner = target[path[0]] if path[0] in target else {} if len(path) > 1 else None
+        return {**target, path[0]: _set(inner, path[1:], value)}
+    if not isinstance(target, list):
+        return target
+    position = selectors.position_in(target, path[0])
+    if position is None:
+        return target
+    if position == 0:
+        raise FindError("unknown_error", "function_clause", 500)
+    changed = list(target)
+    changed[position - 1] = _set(target[position], path[1:], value)
+    return changed
 
 
 def _written_bookmark(values: Any, key: str) -> str:

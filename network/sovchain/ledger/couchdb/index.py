@@ -114,12 +114,12 @@ def package_indexes(files: Mapping[str, bytes]) -> tuple[dict[str, tuple[Index, 
 def read_sort(value: Any) -> Sort:
     """Read a list of fields with directions. Raises FindError."""
     if not isinstance(value, list):
-        raise FindError("invalid_sort_json", f"Sort must be an array of sort specs, not: {term(value)}")
+        raise FindError("invalid_sort_json", f"Sort must be an array of sort specs, not: {term(value, readable=True)}")
     columns, directions = [], set()
     for entry in value:
         pairs = [(entry, "asc")] if isinstance(entry, str) else list(entry.items()) if isinstance(entry, dict) else []
         if len(pairs) != 1 or not pairs[0][0] or pairs[0][1] not in ("asc", "desc"):
-            raise FindError("invalid_sort_field", f"Invalid sort field: {term(entry)}")
+            raise FindError("invalid_sort_field", f"Invalid sort field: {term(entry, readable=True)}")
         columns.append(pairs[0][0])
         directions.add(pairs[0][1])
     if len(directions) > 1:
@@ -137,6 +137,8 @@ def choose(
     """
     named = [index for index in indexes if _is_named(index, wanted)]
     candidates = [index for index in indexes if not index.partial or index in named]
+    if candidates:
+        selectors.check_text_search(selector)
     usable = [index for index in candidates if index.serves(selector, sort)]
     ranges = selectors.ranges(selector)
     by_key = not sort or ("_id" in ranges and list(sort) == ["_id"])

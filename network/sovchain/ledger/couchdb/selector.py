@@ -78,7 +78,9 @@ def _operators(value: Any) -> Node:
         return {name: _operators(argument)}
     if name in _ANY_VALUE or (name in _ACCEPTED and _ACCEPTED[name](argument)):
         return value
-    if name in _LISTS or name in _OBJECTS or name in _ACCEPTED:
+    # CouchDB has no sentence for a prefix or a pattern that is no string.
+    known = name in _ACCEPTED and (name not in {"$beginsWith", "$regex"} or isinstance(argument, str))
+    if name in _LISTS or name in _OBJECTS or known:
         raise FindError("bad_arg", f"Bad argument for operator {name}: {term(argument)}")
     if name in _UNSUPPORTED:
         raise FindError("not_supported", f"Unsupported operator: {name}")
@@ -99,9 +101,13 @@ def _is_regex(value: Any) -> bool:
     return True
 
 
-def _compiled(text: str) -> regex.Pattern[bytes]:
-    # CouchDB hands bytes to PCRE without its Unicode mode: a dot is one byte, \w is ASCII.
-    return regex.compile(text.encode(errors="replace"), regex.VERSION0)
+def _compiled(text: str) -> regex.Pattern[str]:
+    return regex.compile(_latin(text), regex.VERSION0)
+
+
+def _latin(text: str) -> str:
+    """Return UTF-8 as CouchDB's PCRE sees it, which knows no Unicode: each byte is a character of Latin-1."""
+    return text.encode(errors="replace").decode("latin-1")
 
 
 _ACCEPTED: Final[dict[str, Callable[[Any], bool]]] = {
@@ -177,15 +183,24 @@ def field_of(value: Any, path: list[str]) -> Any:
                 return MISSING
             value = value[name]
         elif isinstance(value, list):
-            index = int(name) if name.lstrip("+-").isascii() and name.lstrip("+-").isdigit() else -1
-            if not 0 <= index < len(value):
+            position = position_in(value, name)
+            if position is None:
                 return _BAD_PATH
-            value = value[index]
+            value = value[position]
         else:
             return _BAD_PATH
     return value
 
 
+def position_in(values: list[Any], name: str) -> int | None:
+    """Return the element that a name is for, None if there is none."""
+    if not _POSITION.fullmatch(name):
+        return None
+    position = int(name)
+    return position if 0 <= position < len(values) else None
+
+
+_POSITION: Final = regex.compile(r"[+-]?[0-9]{1,18}")
 _BAD_PATH: Final = object()
 
 
@@ -201,7 +216,7 @@ class Matcher:
         """Takes the result of `normalize`."""
         self._selector = selector
         self._left_s = REGEX_BUDGET_S
-        self._patterns: dict[str, regex.Pattern[bytes]] = {}
+        self._patterns: dict[str, regex.Pattern[str]] = {}
         self._paths: dict[str, list[str]] = {}
 
     def matches(self, fields: dict[str, Any]) -> bool:
@@ -262,7 +277,7 @@ class Matcher:
             compiled = self._patterns[pattern] = _compiled(pattern)
         started = time.monotonic()
         try:
-            return compiled.search(value.encode(errors="replace"), timeout=max(self._left_s, 0.001)) is not None
+            return compiled.search(_latin(value), timeout=max(self._left_s, 0.001)) is not None
         except TimeoutError:
             raise FindRefused(
                 f"the query's regular expressions took more than {REGEX_BUDGET_S:g} s; make them simpler, or narrow "
@@ -314,14 +329,14 @@ def _mod(argument: list[int], value: Any, _raw: bool) -> bool:
         return False
     if divisor == 0:
         raise _Unmatchable("badarith")
-    found = abs(value) % abs(divisor)
-    return (-found if value < 0 else found) == remainder
+    found = abs(value) % abs(divisor)  # the sign of a remainder is the dividend's
+    return bool((-found if value < 0 else found) == remainder)
 
 
 def _type_of(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return "null" if value is None else "boolean"
-    kinds = {str: "string", list: "array", dict: "object"}
+    kinds: dict[type, str] = {str: "string", list: "array", dict: "object"}
     return kinds.get(type(value), "number")
 
 
@@ -354,6 +369,23 @@ def missing_fields(selector: Node, fields: frozenset[str]) -> frozenset[str]:
     return fields if argument == {"$exists": False} else fields - {name}
 
 
+def check_text_search(value: Any) -> None:
+    """Fail where CouchDB does when it looks for a text search (mango_idx_view.erl is_text_search).
+
+    It has no answer for null, a list or an object of several fields within a list, nor for the latter as a condition.
+    Raises FindError.
+    """
+    if isinstance(value, dict) and len(value) <= 1:
+        for argument in value.values():
+            if isinstance(argument, dict):
+                check_text_search(argument)
+            elif isinstance(argument, list):
+                for entry in argument:
+                    check_text_search(entry)
+    elif value is None or isinstance(value, (dict, list)):
+        raise FindError("unknown_error", "function_clause", 500)
+
+
 def is_constant(selector: Node, field: str) -> bool:
     """Whether all matches have the same value in a field."""
     if not selector:
@@ -365,11 +397,15 @@ def is_constant(selector: Node, field: str) -> bool:
 
 
 def ranges(selector: Node) -> dict[str, bool]:
-    """Return the fields that have bounds an index can serve, with whether some value can lie within them."""
+    """Return the fields that have bounds an index can serve, with whether some value can lie within them.
+
+    The first field without such a value is the only one, as in mango_idx_view.erl field_ranges. Raises FindError where
+    CouchDB fails: `$beginsWith` after bounds that already exclude it.
+    """
     bounds: dict[str, list[tuple[str, Any]]] = {}
     _collect(selector, bounds)
     found: dict[str, bool] = {}
-    for field in sorted(bounds):
+    for field in sorted(bounds, key=lambda name: name.encode(errors="replace")):
         found[field] = _satisfiable(bounds[field])
         if not found[field]:
             return {field: False}
@@ -388,17 +424,29 @@ def _collect(node: Node, bounds: dict[str, list[tuple[str, Any]]]) -> None:
 
 
 def _satisfiable(bounds: list[tuple[str, Any]]) -> bool:
-    low: tuple[Any, bool] | None = None  # key, whether the bound itself is in
+    low: tuple[Any, bool] | None = None  # key, and whether the bound itself is within
     high: tuple[Any, bool] | None = None
     for operator, value in bounds:
         if operator in {"$gt", "$gte", "$eq", "$beginsWith"}:
-            key = (value_key(value), operator != "$gt")
-            if low is None or key[0] > low[0] or (key[0] == low[0] and not key[1]):
-                low = key
+            low = _tighter(low, (value_key(value), operator != "$gt"), 1)
+            if operator == "$beginsWith" and _excludes(low, high):
+                raise FindError("badmatch", "empty", 500)
         if operator in {"$lt", "$lte", "$eq"}:
-            key = (value_key(value), operator != "$lt")
-            if high is None or key[0] < high[0] or (key[0] == high[0] and not key[1]):
-                high = key
+            high = _tighter(high, (value_key(value), operator != "$lt"), -1)
+        if operator == "$beginsWith":
+            high = _tighter(high, (value_key(value + "\uffff"), True), -1)
+        if _excludes(low, high):
+            return False
+    return True
+
+
+def _tighter(bound: tuple[Any, bool] | None, new: tuple[Any, bool], direction: int) -> tuple[Any, bool]:
+    if bound is None or new[0] == bound[0]:
+        return new if bound is None or not new[1] else bound
+    return new if (new[0] > bound[0]) == (direction > 0) else bound
+
+
+def _excludes(low: tuple[Any, bool] | None, high: tuple[Any, bool] | None) -> bool:
     if low is None or high is None:
-        return True
-    return bool(low[0] < high[0] or (low[0] == high[0] and low[1] and high[1]))
+        return False
+    return bool(low[0] > high[0] or (low[0] == high[0] and not (low[1] and high[1])))

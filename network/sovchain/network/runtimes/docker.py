@@ -44,6 +44,7 @@ from sovchain.network.ports import node_ports, service_names
 from sovchain.network.runtimes import Endpoint, Packages, Site
 from sovchain.network.runtimes.chaincodes import READY_TIMEOUT_S, chaincodes_of, served_by
 from sovchain.network.runtimes.compose import ComposeFile, project_name
+from sovchain.network.runtimes.databases import remove_unfinished_databases
 from sovchain.network.runtimes.docker_code import further_code
 from sovchain.network.runtimes.docker_engine import Engine
 from sovchain.network.runtimes.docker_images import Images
@@ -87,12 +88,11 @@ _log = structlog.get_logger("sovchain.network.docker")
 
 @dataclass(frozen=True)
 class _Served:
-    """A container of chaincodes: what it is called, the first port that it listens on, and the labels of its packages."""
+    """A container of chaincodes: what it is called, whose it is, and the ports that it listens on."""
 
     name: str
-    port: int
     organization: str
-    labels: frozenset[str]
+    ports: tuple[int, ...]
 
 
 class DockerRuntime:
@@ -220,6 +220,7 @@ class DockerRuntime:
                 own = material.organization(node.organization)
                 own.node(node.host)  # names a file that is missing, before the node fails on it in words of its own
                 containers.add_node(own, node)
+                remove_unfinished_databases(site.directory / "nodes" / node.host / "data")
                 logs[node_service(node.host)] = node.host
                 hosts.append(node.host)
         for organization in site.organizations:
@@ -242,15 +243,13 @@ class DockerRuntime:
     def _serve(self, site: Site, containers: Containers, organization: Organization) -> str:
         """Add a container for the chaincodes of an organisation that are not served yet; return its service, if it takes one."""
         there = [entry for entry in self._serving.values() if entry.organization == organization.name]
-        labels = {label for entry in there for label in entry.labels}
-        new = [(spec, port) for spec, port in served_by(site.topology, organization) if spec.label not in labels]
+        taken = {port for entry in there for port in entry.ports}
+        new = [(spec, port) for spec, port in served_by(site.topology, organization) if site.ports[port] not in taken]
         if not new:
             return ""
         service = containers.add_chaincodes(organization, self._code, new, further=bool(there))
-        first, port = new[0]
-        name = f"{organization.name}-{first.label}" if there else organization.name
-        found = frozenset(spec.label for spec, _ in new)
-        self._serving[service] = _Served(name, site.ports[port], organization.name, found)
+        name = f"{organization.name}-{new[0][0].label}" if there else organization.name
+        self._serving[service] = _Served(name, organization.name, tuple(site.ports[port] for _, port in new))
         return service
 
     def _compose(self) -> ComposeFile:
@@ -339,12 +338,8 @@ class DockerRuntime:
         self._joining = self._joining.at(site)
         staying = {node.host for node in site.nodes}
         gone = [node for node in before.nodes if node.host not in staying]
-        kept = {(part.name, spec.label) for part in site.organizations for spec in chaincodes_of(site.topology, part)}
-        idle = [
-            service
-            for service, entry in self._serving.items()
-            if not any((entry.organization, label) in kept for label in entry.labels)
-        ]
+        kept = {site.ports[port] for part in site.organizations for _, port in served_by(site.topology, part)}
+        idle = [service for service, entry in self._serving.items() if kept.isdisjoint(entry.ports)]
         authorities = {authority_service(part): part for part in before.topology.everyone}
         for part in site.topology.everyone:
             authorities.pop(authority_service(part), None)
@@ -404,7 +399,7 @@ class DockerRuntime:
         deadline = time.monotonic() + READY_TIMEOUT_S
         while True:
             try:
-                await self._engine.run("exec", self._containers[service], *listens(served.port))
+                await self._engine.run("exec", self._containers[service], *listens(served.ports[0]))
                 return
             except EngineFailed as error:
                 form = "{{.RestartCount}}"

@@ -69,7 +69,9 @@ class EmbeddedRuntime:
         self._site = site
         peers, orderers = _nodes(site, material, "peer"), _nodes(site, material, "orderer")
         with _ports_named(site):
-            self._ledger = await EmbeddedLedger.start(site.directory, peers=peers, orderers=orderers)
+            self._ledger = await EmbeddedLedger.start(
+                site.directory, peers=peers, orderers=orderers, state_database=site.topology.state_database
+            )
         for block in genesis_blocks:
             await self._ledger.join(block)
 
@@ -135,7 +137,6 @@ def _supported(topology: Topology) -> None:
     several = [part.name for part in topology.organizations if part.peers > 1]
     reasons = [
         f"it has one peer for each organisation, and {several[0]} has more" if several else "",
-        "it keeps no state in CouchDB" if topology.state_database == "couchdb" else "",
         f"it starts no Fabric CA, which {authorities[0]} asks for" if authorities else "",
         "one node orders, and blocks of a BFT channel need a quorum" if topology.consensus == "bft" else "",
     ]

@@ -16,14 +16,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from sovchain.cli.problems import CommandError
+from sovchain.cli.scenarios import Demonstration, with_users
 from sovchain.cli.stage import Stage, admit, audit, enact, passed
 from sovchain.contracts.core import Crossing
 from sovchain.contracts.government.relief import PURPOSE, Office, Programme
-from sovchain.network import Topology
 from sovchain.network.stored import stored_blocks
 
 if TYPE_CHECKING:
     from sovchain.contracts.core.crossing_records import AnchorStatement
+    from sovchain.network import Topology
     from sovchain.sovereign import Passage, PayoutDesk, Proposed, ReliefOffice, Sovereign
 
 PROGRAMME: Final = Programme(
@@ -45,13 +46,10 @@ _RESIDENTS: Final = {
 _OFFICES: Final = get_args(Office)
 
 
-def relief_topology(topology: Topology) -> Topology:
+def topology(default: Topology) -> Topology:
     """The same network with the government's offices as persons: a case needs a signer at each level."""
     officers = [{"name": office.capitalize(), "attributes": {"office": office}} for office in _OFFICES]
-    document = topology.model_dump(mode="json")
-    government = next(part for part in document["organizations"] if part["name"] == "Government")
-    government["users"] += officers
-    return Topology.model_validate(document)
+    return with_users(default, {"Government": officers})
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class Household:
     payee: bytes
 
 
-async def poverty_relief(stage: Stage) -> tuple[dict[str, Any], bool]:
+async def play(stage: Stage) -> tuple[dict[str, Any], bool]:
     """Play the scenario. Returns what was done, and whether everything ended as it must."""
     stage.title("1. Two channels admit their organisations, and each pins whose peers speak for the other")
     for channel in ("government", "finance"):
@@ -314,3 +312,6 @@ async def _public(stage: Stage, homes: list[Household]) -> list[dict[str, Any]]:
                 raise CommandError("the demonstration stops: a block holds a secret", channel, "report this", 1)
     stage.out.say("  no block of any channel holds a household's number or account")
     return shown
+
+
+DEMO = Demonstration(topology, play)

@@ -1,0 +1,188 @@
+"""Speed of the law: `scripts/bench law [--json FILE] [--receipts N] [--seconds S]`.
+
+A decision in the process against cedarpy alone on the same policies, request and entities, in alternating rounds of one run; views from
+another channel verified per second; receipts computed again per second with the memory that takes.
+"""
+
+# ruff: noqa: E402  the tests' own worlds are what is measured, and their folders must be on the path first
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import cedarpy
+import psutil
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / part) for part in ("contracts", "support")]
+
+from crossing_world import pinned_world
+from engine_facts import CITY, NATION, PROVINCE, facts, law
+from law_world import SPEC, LawWorld
+from rich.console import Console
+from rich.progress import track
+
+from sovchain.contracts.core import Crossing, recompute_receipt
+from sovchain.contracts.core.engine import _question, decide
+from sovchain.contracts.core.receipts import Decider
+from sovchain.contracts.core.store import encode_record
+
+ROUNDS = 15
+_CONSOLE = Console(stderr=True)
+
+
+def policies(count: int) -> list[Any]:
+    """So many policies in laws of three levels: each level permits what is asked, one policy in ten forbids something else."""
+    places, per_law = (NATION, PROVINCE, CITY), 250
+    clauses = []
+    for number in range(count):
+        effect = "forbid" if number % 10 == 9 else "permit"
+        purpose = "statistics" if number < 3 else "marketing"
+        condition = f'context.purpose == Purpose::"{purpose}" && resource.rows < {number + 1000}'
+        clauses.append(f'@c("art. {number}") {effect} (principal, action, resource) when {{ {condition} }};\n')
+    spread = [clauses[start :: len(places)] for start in range(len(places))]
+    return [
+        law("".join(part[at : at + per_law]), place, f"L{place}-{at}")
+        for place, part in zip(places, spread, strict=True)
+        for at in range(0, len(part), per_law)
+    ]
+
+
+def each_us(call: Callable[[], object], seconds: float) -> float:
+    """Microseconds of one call."""
+    done, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        call()
+        done += 1
+    return (time.perf_counter() - started) / done * 1e6
+
+
+def decisions(seconds: float) -> list[dict[str, Any]]:
+    """Our decision against cedarpy's authorizer with everything prepared for it."""
+    rows = []
+    for count in (10, 200, 2000):
+        laws = policies(count)
+        case = facts(laws)
+        assert decide(case).decision == "permit"
+        asked = _question(case)
+        request = {
+            "principal": {"type": "Identity", "id": asked.principal},
+            "action": {"type": "Action", "id": asked.action},
+            "resource": {"type": "DataSet", "id": asked.resource},
+            "context": dict(asked.context),
+        }
+        alone = cedarpy.PolicySet.from_str("\n".join(one.text for one in laws))
+        entities = [dict(one) for one in asked.entities]
+
+        def ours(case: Any = case) -> object:
+            return decide(case)
+
+        def theirs(request: Any = request, alone: Any = alone, entities: Any = entities) -> object:
+            return cedarpy.is_authorized(request, alone, entities)
+
+        assert cedarpy.is_authorized(request, alone, entities).allowed
+        pairs = [(each_us(ours, seconds / ROUNDS), each_us(theirs, seconds / ROUNDS)) for _ in range(ROUNDS)]
+        rows.append(
+            {
+                "policies": count,
+                "decision_us": round(statistics.median(one for one, _ in pairs), 1),
+                "cedarpy_us": round(statistics.median(other for _, other in pairs), 1),
+                "ratio": round(statistics.median(one / other for one, other in pairs), 2),
+            }
+        )
+    return rows
+
+
+async def proofs(seconds: float) -> dict[str, Any]:
+    """Views that the destination's chaincode verifies and imports."""
+    world = await pinned_world()
+    challenge = await world.sent("share")
+    proof = (await world.outgoing(challenge)).bytes()
+    destination, done, started = world.destination, 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        await destination._run("Finance", None, Crossing.accept, (challenge, proof), {})
+        done += 1
+    return {"bytes": len(proof), "per_second": round(done / (time.perf_counter() - started), 1)}
+
+
+class _View:
+    """Committed state of the harness as an auditor replays it."""
+
+    def __init__(self, world: LawWorld) -> None:
+        self._state, self._namespace = world.harness.state, world.harness.name
+
+    async def get(self, key: str) -> bytes | None:
+        return self._state.get(self._namespace, key)
+
+    async def range(self, start: str, end: str) -> AsyncIterator[tuple[str, bytes]]:
+        for key, value, _ in self._state.range(self._namespace, start, end):
+            yield key, value
+
+
+async def receipts(count: int) -> dict[str, Any]:
+    """Receipts computed again from state, as the auditor does it, and compared byte by byte."""
+    world = await LawWorld(SPEC.harness()).found()
+    dataset = await world.share()
+    receipt = await world.ask("Finance", dataset)
+    view, process = _View(world), psutil.Process()
+    world.harness.now += timedelta(days=1)
+    expected = encode_record(receipt)
+    decider = Decider(receipt.decided_by, receipt.decider)
+    memory, started = [process.memory_info().rss], time.perf_counter()
+    for number in track(range(count), "receipts", console=_CONSOLE):
+        again = await recompute_receipt(
+            view,
+            receipt.request,
+            transaction_id=receipt.id,
+            timestamp=receipt.decided_at,
+            channel=world.harness.channel,
+            decider=decider,
+        )
+        assert again == expected
+        if number % 1000 == 0:
+            memory.append(process.memory_info().rss)
+    return {
+        "receipts": count,
+        "per_second": round(count / (time.perf_counter() - started), 1),
+        "memory_growth_mib": round((max(memory) - memory[0]) / 2**20, 1),
+    }
+
+
+def main() -> None:
+    """Measure, and print text and JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="also write the figures there")
+    parser.add_argument("--receipts", type=int, default=100_000, help="how many receipts are computed again")
+    parser.add_argument("--seconds", type=float, default=6.0, help="seconds for each figure")
+    chosen = parser.parse_args()
+    result = {
+        "decision": decisions(chosen.seconds),
+        "proofs": asyncio.run(proofs(chosen.seconds)),
+        "audit": asyncio.run(receipts(chosen.receipts)),
+    }
+    for row in result["decision"]:
+        _CONSOLE.print(
+            f"decision, {row['policies']} policies: {row['decision_us']} us, cedarpy alone {row['cedarpy_us']} us, {row['ratio']}x"
+        )
+    _CONSOLE.print(
+        f"views verified and imported: {result['proofs']['per_second']}/s of {result['proofs']['bytes']} bytes"
+    )
+    _CONSOLE.print(
+        f"receipts computed again: {result['audit']['per_second']}/s, memory grew by {result['audit']['memory_growth_mib']} MiB"
+    )
+    text = json.dumps(result, indent=2)
+    print(text)
+    if chosen.json:
+        chosen.json.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
