@@ -78,7 +78,7 @@ def test_every_public_definition_is_documented_and_typed(folder: str) -> None:
 def test_what_a_module_exports_is_listed_and_documented(module: ModuleType) -> None:
     for name in module.__all__:
         value = getattr(module, name)
-        assert value.__doc__ or not inspect.isroutine(value) and not inspect.isclass(value), name
+        assert value.__doc__ or (not inspect.isroutine(value) and not inspect.isclass(value)), name
 
 
 def test_what_the_package_exports_is_listed_and_sorted() -> None:
