@@ -20,7 +20,9 @@ def calls(module, task):
     except ValueError:
         seen["wrong"] = "ValueError"
     second = service.reenroll(service.enroll(prefix + "-b", prefix + "-pw"))
-    seen["new_key"] = second.private_key.public_key().public_numbers() != first.private_key.public_key().public_numbers()
+    seen["new_key"] = (
+        second.private_key.public_key().public_numbers() != first.private_key.public_key().public_numbers()
+    )
     certificates, crl = admin.revoke(prefix + "-a", reason="superseded", gencrl=True)
     seen["revoked"] = {"certificates": sorted(certificates[0]), "crl": len(crl) > 0}
     seen["crl"] = len(admin.generateCRL()) > 0

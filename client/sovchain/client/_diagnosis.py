@@ -28,6 +28,7 @@ _REMEDIES: Final = {
 
 
 def connect_error(reasons: dict[str, str], timeout_s: float) -> ConnectError:
+    """The error for gateways that cannot be used, with the reason of each; its own are those of the first."""
     endpoint, reason = next(iter(reasons.items()))
     text = "; ".join(f"{address} ({word}): {_REMEDIES[word]}" for address, word in reasons.items())
     return ConnectError(

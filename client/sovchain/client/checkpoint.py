@@ -83,8 +83,8 @@ class FileCheckpointer:
             return None
         except OSError as error:
             raise CheckpointError(f"cannot be read ({error.strerror})", source=str(self._path)) from error
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise CheckpointError("holds no position: remove it to start anew", source=str(self._path)) from error
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+            raise CheckpointError("holds no position: remove it to start anew", source=str(self._path)) from None
         if not 0 <= number < 2**64 or not isinstance(transaction_id, str):
             raise CheckpointError("holds no position: remove it to start anew", source=str(self._path))
         return Position(number, transaction_id)

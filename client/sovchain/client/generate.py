@@ -50,8 +50,9 @@ def parse_metadata(data: bytes | str) -> Mapping[str, Any]:
         raise MetadataError(f"it has more than {METADATA_MAX_BYTES} bytes")
     try:
         document = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise MetadataError("it is not JSON: the chaincode does not describe itself") from error
+    except (ValueError, RecursionError):
+        # Not as its cause: json's error holds the whole text, which may be anything.
+        raise MetadataError("it is not JSON: the chaincode does not describe itself") from None
     if not isinstance(document, dict) or not isinstance(document.get("contracts"), dict):
         raise MetadataError("it has no contracts")
     return document

@@ -141,28 +141,29 @@ def _parsed(path: Path) -> Mapping[str, Any]:
         raise ProfileNotFound(f"cannot be read ({why}): check the path", source=source) from error
     if len(data) > PROFILE_MAX_BYTES:
         raise ProfileSyntaxError(f"it has more than {PROFILE_MAX_BYTES} bytes", source=source)
+    # What the parsers raise is not kept as the cause: it holds the text, and a profile may hold a key.
     try:
         text = data.decode()
-    except UnicodeDecodeError as error:
-        raise ProfileSyntaxError("it is not UTF-8 text", source=source) from error
+    except UnicodeDecodeError:
+        raise ProfileSyntaxError("it is not UTF-8 text", source=source) from None
     try:
         # JSON is read by its own parser: it is faster by far than YAML's, which would take it too.
         document = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
     except json.JSONDecodeError as error:
-        raise ProfileSyntaxError(error.msg, source=source, line=error.lineno, column=error.colno) from error
+        raise ProfileSyntaxError(error.msg, source=source, line=error.lineno, column=error.colno) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (0, 0)
         raise ProfileSyntaxError(
             getattr(error, "problem", None) or "it is not YAML", source=source, line=line, column=column
-        ) from error
-    except RecursionError as error:
-        raise ProfileSyntaxError("it is nested too deeply", source=source) from error
+        ) from None
+    except RecursionError:
+        raise ProfileSyntaxError("it is nested too deeply", source=source) from None
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         # PyYAML lets these out for tagged or dated values that do not parse, json for numbers of over 4300 digits.
         raise ProfileSyntaxError(
             f"it holds a value that cannot be read ({type(error).__name__})", source=source
-        ) from error
+        ) from None
     if not isinstance(document, Mapping):
         raise ProfileSyntaxError("it is not a mapping", source=source)
     return document

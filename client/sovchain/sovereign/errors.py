@@ -30,7 +30,9 @@ class SovereignError(Exception):
     """Base of this package's errors: `what` happened, `why`, and what to `do` next, each on one line."""
 
     def __init__(self, what: str, why: str, do: str) -> None:
-        self.what, self.why, self.do = (_one_line(part) for part in (what, why, do))
+        self.what: str = _one_line(what)
+        self.why: str = _one_line(why)
+        self.do: str = _one_line(do)
         super().__init__(f"{self.what}: {self.why}; {self.do}")
 
 
@@ -118,7 +120,7 @@ class ContractRefusal(SovereignError):
     def __init__(self, what: str, why: str, do: str, *, code: str, fields: Mapping[str, Any]) -> None:
         super().__init__(what, why, do)
         self.code = code
-        self.fields = dict(fields)
+        self.fields: dict[str, Any] = dict(fields)
 
 
 class NothingToOpen(ContractRefusal):

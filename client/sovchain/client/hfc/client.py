@@ -63,7 +63,7 @@ class Client:
         except OSError as error:
             raise HfcError(f"profile {profile_path} cannot be read ({error.strerror})") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise HfcError(f"profile {profile_path} is no connection profile ({type(error).__name__})") from error
+            raise HfcError(f"profile {profile_path} is no connection profile ({type(error).__name__})") from None
 
     # -- what the profile holds --------------------------------------------------------------------------------------
 
