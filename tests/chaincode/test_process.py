@@ -19,6 +19,7 @@ from fakepeer import FakePeer
 
 from sovchain.chaincode import ServiceError, serve
 from sovchain.chaincode.__main__ import main
+from sovchain.chaincode.serve import load_chaincode
 from sovchain.network.runtimes.chaincodes import ChaincodeTls
 
 HERE = Path(__file__).parent
@@ -201,6 +202,7 @@ async def test_connect_with_an_external_builders_metadata_ends_with_its_stream(
         (("serve", MODULE), {"CHAINCODE_TLS_DISABLED": "1"}, "the environment variable CHAINCODE_ID is not set"),
         (("serve",), {"CHAINCODE_TLS_DISABLED": "1"}, "name the chaincode as module:attribute"),
         (("serve", "no.such.module"), serving(0), "cannot import no.such.module"),
+        (("serve", "../contract.py"), serving(0), "'../contract.py' is no name of a module"),
         (("serve", "json"), serving(0), "json is no Chaincode"),
         (("serve", MODULE), serving(0, CHAINCODE_SERVER_ADDRESS="nonsense"), "nonsense is no address: write host:port"),
         (("serve", MODULE), serving(0, CHAINCODE_SERVER_ADDRESS="127.0.0.1:99999"), "is no address"),
@@ -258,3 +260,27 @@ def test_a_port_that_is_taken_is_said(capsys: pytest.CaptureFixture[str], monkey
             monkeypatch.setenv(name, value)
         assert main(("serve", MODULE)) == 2
     assert "in use" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero (FILE, line 1)"),
+        ("\ndef (", "SyntaxError: invalid syntax (faulty.py, line 2)"),
+        (
+            "from sovchain.chaincode import Contract, query\n\n\nclass Half(Contract):\n    @query\n"
+            "    async def of(self, ctx, number: float) -> str:\n        return ''\n",
+            "Half.of: parameter number cannot travel: floats differ between machines: "
+            "use int in the smallest unit, or Decimal (FILE, line 4)",
+        ),
+    ],
+)
+def test_a_module_that_fails_when_it_is_imported_is_told_by_its_line(
+    text: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "faulty.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "faulty", raising=False)
+    with pytest.raises(ServiceError) as caught:
+        load_chaincode("faulty")
+    assert str(caught.value).endswith(words.replace("FILE", str(tmp_path / "faulty.py")))

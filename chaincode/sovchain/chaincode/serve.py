@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,17 +68,35 @@ def load_chaincode(reference: str) -> Chaincode:
     """The chaincode object that `module:attribute` names; the attribute is `chaincode` if left out.
 
     Raises:
-        ServiceError: there is no such module or attribute, or it is no Chaincode.
+        ServiceError: there is no such module or attribute, it is no Chaincode, or the module fails when it is imported;
+            then the text says where, and `__cause__` is what was raised.
     """
     module_name, _, attribute = reference.partition(":")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise ServiceError(f"{module_name!r} is no name of a module: it is written like package.module:attribute")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise ServiceError(f"cannot import {module_name}: {error}") from error
+    except Exception as error:  # whatever a contract's own module does when it is imported
+        raise ServiceError(f"cannot import {module_name}: {type(error).__name__}: {error}{_place(error)}") from error
     found = getattr(module, attribute or DEFAULT_ATTRIBUTE, None)
     if not isinstance(found, Chaincode):
         raise ServiceError(f"{reference} is no Chaincode: expose one as {attribute or DEFAULT_ATTRIBUTE} in the module")
     return found
+
+
+def _place(error: Exception) -> str:
+    """Where a contract's module failed: the last place that is neither this package's nor a library's, in brackets."""
+    if isinstance(error, SyntaxError):
+        return ""  # its text has them
+    others = (str(Path(__file__).parent), os.path.dirname(os.__file__), "<frozen")
+    places = [
+        f" ({frame.filename}, line {frame.lineno})"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(others) and "site-packages" not in frame.filename
+    ]
+    return places[-1] if places else ""
 
 
 def read_config(path: str | Path) -> list[ServiceSpec]:
