@@ -83,6 +83,7 @@ def command(operator: Sovchain, *arguments: str | Path) -> Any:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.long
 def test_an_operator_in_containers_and_a_native_one_transact(pair: dict[str, Sovchain]) -> None:
     deadline = time.monotonic() + 120
     for name, operator in pair.items():

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 from commandline import Sovchain
-from fabricprograms import VERSIONS, fabric_programs, topology_file
+from fabricprograms import fabric_programs, topology_file
 from leftovers import left_over, ports_in_use
 
 from sovchain.network.runtimes.programs import Programs
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
+@pytest.fixture(scope="module", params=[pytest.param("2.5", marks=pytest.mark.long), "3.1"])
 def programs(request: pytest.FixtureRequest) -> Programs:
     """Fabric's programs, of each version in turn."""
     return fabric_programs(request.param)

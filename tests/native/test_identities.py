@@ -98,7 +98,7 @@ def test_an_organisation_with_a_fabric_ca_transacts_on_real_peers(network: Sovch
             assert secret not in path.read_bytes(), path
 
 
-@pytest.mark.parametrize("organization", ["Government", "Logistics"])
+@pytest.mark.parametrize("organization", [pytest.param("Government", marks=pytest.mark.long), "Logistics"])
 def test_a_revoked_user_s_proposals_are_refused_and_others_are_not(network: Sovchain, organization: str) -> None:
     assert seats(network, f"{organization}/Leaver")[0] == 0
     done = ok(network, "identity", "revoke", "Leaver", "--org", organization, "--reason", "cessationofoperation")

@@ -62,7 +62,8 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None
         time.sleep(0.002)
 
 
-@pytest.mark.parametrize("network", [pytest.param("2.5", marks=pytest.mark.long), "3.1"], indirect=True)
+@pytest.mark.long
+@pytest.mark.parametrize("network", ["2.5", "3.1"], indirect=True)
 def test_an_interrupt_after_each_step_leaves_nothing_and_the_next_start_goes_on(network: Sovchain) -> None:
     topology = small_topology()
     fabric_programs(json.loads(network.directory.with_name("topology.yaml").read_text())["fabric_version"])

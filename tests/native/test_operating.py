@@ -197,10 +197,11 @@ def test_a_port_that_is_taken_is_named_with_its_service_and_nothing_starts(direc
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        ("channels/wide.block", "wide.block"),
-        (
+        pytest.param("channels/wide.block", "wide.block", marks=pytest.mark.long),
+        pytest.param(
             "organizations/peerOrganizations/beta.small.example/peers/peer0.beta.small.example/msp/keystore/priv_sk",
             "priv_sk",
+            marks=pytest.mark.long,
         ),
         ("network.json", "network.json is damaged"),
     ],

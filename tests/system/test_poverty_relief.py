@@ -52,7 +52,8 @@ def test_it_plays_on_the_embedded_ledger() -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("version", [pytest.param("2.5", marks=pytest.mark.long), "3.1"])
+@pytest.mark.parametrize("version", ["2.5", "3.1"])
+@pytest.mark.long
 def test_it_plays_on_real_fabric(version: str) -> None:
     fabric_programs(version)
     check(shown("--runtime", "native", "--fabric-version", version))

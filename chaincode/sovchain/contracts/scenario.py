@@ -63,8 +63,8 @@ def channel_chaincode(
         outgoing=[*outgoing, *(one for scenario in scenarios for one in scenario.outgoing)],
         incoming=[*incoming, *(one for scenario in scenarios for one in scenario.incoming)],
     )
-    own = {id(contract): contract for scenario in scenarios for contract in scenario.contracts}
-    return Chaincode([*core, *own.values()], name=name)
+    own = [one for scenario in scenarios for one in scenario.contracts]
+    return Chaincode([*core, *(one for at, one in enumerate(own) if one not in own[:at])], name=name)
 
 
 async def advance(

@@ -334,6 +334,8 @@ class ChaincodeStream:
             frame = await self._outgoing.get()
             try:
                 await transport.write(frame)
+            except asyncio.InvalidStateError:
+                return  # gRPC says so of a call that has ended; what is read from it tells why
             finally:
                 self._outgoing.task_done()
 
