@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from pydantic import BaseModel
 
-from sovchain.chaincode import Chaincode, Context, Contract, query, record, transaction
+from sovchain.chaincode import Chaincode, Context, Contract, Transient, query, record, transaction
 from sovchain.client import EndorseError, EvaluateError
+from sovchain.protocol.canonical import canonical_json
 from sovchain.testing import ContractHarness
 
 
@@ -35,6 +38,25 @@ class Cars(Contract):
         page = await ctx.stub.rich_query_page(selector, page_size=2, bookmark=bookmark)
         return [*(item.value.decode() for item in page.items), page.bookmark]
 
+    @transaction
+    async def hide(self, ctx: Context, key: str, car: Transient[Car]) -> None:
+        await ctx.stub.put_private_data(own(ctx), key, canonical_json(car.model_dump()))
+
+    @query
+    async def hidden_of(self, ctx: Context, owner: str) -> list[str]:
+        selector = json.dumps({"selector": {"owner": owner}})
+        return [item.key async for item in ctx.stub.private_rich_query(own(ctx), selector)]
+
+    @transaction
+    async def hidden_and_keep(self, ctx: Context, key: str) -> None:
+        async for _ in ctx.stub.private_rich_query(own(ctx), '{"selector":{}}'):
+            pass
+        await ctx.stub.put_state(key, b"{}")
+
+
+def own(ctx: Context) -> str:
+    return f"_implicit_org_{ctx.identity.msp_id}"
+
 
 CHAINCODE = Chaincode([Cars()])
 BY_OWNER = {"META-INF/statedb/couchdb/indexes/o.json": b'{"index":{"fields":["owner"]},"ddoc":"o","name":"o"}'}
@@ -61,6 +83,16 @@ async def test_a_sort_by_an_index_comes_in_pages() -> None:
     *first, bookmark = await caller.evaluate(Cars.page, selector, "")
     *second, _ = await caller.evaluate(Cars.page, selector, bookmark)
     assert first + second == ['{"doors":5}', '{"doors":4}', '{"doors":3}']
+
+
+async def test_a_collection_is_asked_by_its_members_only_and_never_with_a_write() -> None:
+    harness = ContractHarness(CHAINCODE, state_database="couchdb")
+    for organization, key, owner in (("Org1", "a", "ann"), ("Org1", "b", "bob"), ("Org2", "c", "ann")):
+        await harness.caller(organization).submit(Cars.hide, key, Car(number="1", owner=owner, doors=3))
+    assert await harness.caller("Org1").evaluate(Cars.hidden_of, "ann") == ["a"]
+    assert await harness.caller("Org2").evaluate(Cars.hidden_of, "ann") == ["c"]
+    with pytest.raises(EndorseError, match=r"already performed queries on pvt data\. Writes are not allowed"):
+        await harness.caller("Org1").submit(Cars.hidden_and_keep, "d")
 
 
 async def test_without_couchdb_a_rich_query_is_refused_in_leveldbs_words(capsys: pytest.CaptureFixture[str]) -> None:
