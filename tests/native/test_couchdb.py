@@ -1,18 +1,13 @@
 """Real peers keep their state in CouchDB and run rich queries there, with the answers of the embedded ledger.
 
-With `SOVCHAIN_COUCHDB_BIN` (tests/support/couchdbserver.py) the servers are CouchDB's own. Without it they are PouchDB's
-(`tests/support/couchdb.mjs`), which shows that addresses, accounts, packages with index definitions and rich queries are
-right.
+The servers are CouchDB's own, where `SOVCHAIN_COUCHDB_BIN` names some (tests/support/couchdbserver.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import secrets
-import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,24 +24,6 @@ from sovchain.network.ports import allocate
 from sovchain.network.runtimes import couchdb
 from sovchain.testing.conformance.chaincode import Probe
 
-PACKAGES = (
-    "express@4", "express-pouchdb@4.2.0", "pouchdb-core@7", "pouchdb-adapter-memory@7", "pouchdb-mapreduce@7",
-    "pouchdb-replication@7", "pouchdb-find@7",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def node_folder() -> Path:
-    """A folder with PouchDB's server installed, kept between runs."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("missing program: node with npm: install Node.js 20 (Debian: apt-get install nodejs npm)")
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sovchain/node-pouchdb"
-    if not (cache / "node_modules/express-pouchdb").exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        options = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(cache)]
-        subprocess.run(["npm", "install", *options, *PACKAGES], check=True, capture_output=True, timeout=300)
-    return cache
-
 
 def _hosts() -> list[str]:
     return [node.host for node in small_topology().nodes if node.kind == "peer"]
@@ -62,7 +39,7 @@ def _name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, word: str, ports: Map
 
 
 @pytest.fixture
-def real_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The password of running CouchDB servers, one for each peer, which the environment names."""
     couchdbserver.couchdb_program()
     word = secrets.token_hex(12)
@@ -74,32 +51,11 @@ def real_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[s
         yield word
 
 
-@pytest.fixture
-def password(node_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The password of running stand-ins, one for each peer, which the environment names."""
-    word = secrets.token_hex(12)
-    ports = allocate(_hosts(), None, {})
-    script = node_folder / "couchdb.mjs"
-    script.write_text((Path(__file__).parents[1] / "support/couchdb.mjs").read_text())
-    servers = subprocess.Popen(
-        ["node", script, "fabric", word, *map(str, ports.values())], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert servers.stdout is not None
-    assert servers.stdin is not None
-    try:
-        assert servers.stdout.readline() == b"ready\n"
-        _name(monkeypatch, tmp_path, word, ports)
-        yield word
-    finally:
-        servers.stdin.close()
-        servers.wait(20)
-
-
 @pytest.mark.timeout(300)
 @pytest.mark.long
 @pytest.mark.parametrize("version", ["2.5", "3.1"])
 def test_rich_queries_run_on_real_peers_and_the_password_is_nowhere(
-    version: str, node_folder: Path, tmp_path: Path, request: pytest.FixtureRequest
+    version: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     fabric_programs(version)
     word = request.getfixturevalue("password")
@@ -178,7 +134,7 @@ def test_rich_queries_have_the_same_answers_from_real_peers_with_couchdb_and_emb
     version: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     fabric_programs(version)
-    request.getfixturevalue("real_password")
+    request.getfixturevalue("password")
 
     async def use(runtime: Literal["native", "embedded"]) -> list[object]:
         names = ("Alpha", "Beta", "Gamma")

@@ -22,6 +22,7 @@ from load import Told, codes, load, more, wrong_outcomes
 from smallnetwork import ALL, PROBE, WIDE, small_topology
 
 from sovchain.network import Network
+from sovchain.network.runtimes.processes import Supervised
 
 pytestmark = pytest.mark.timeout(300)
 DEADLINE_S = 120
@@ -295,3 +296,23 @@ async def filled(folder: Path) -> Told:
         (folder / "filling").unlink()
         await more(told, 20)
     return told
+
+
+async def test_peers_stop_before_ordering_nodes_and_those_before_chaincodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A peer in the middle of a call still has its chaincode, and a transaction on its way its ordering nodes."""
+    await asyncio.to_thread(fabric_programs, "3.1")
+    ended: list[str] = []
+    stop = Supervised.stop
+
+    async def recorded(self: Supervised) -> None:
+        await stop(self)
+        ended.append(self.name)
+
+    async with Network.up(small_topology("3.1"), "native", tmp_path / "network"):
+        monkeypatch.setattr(Supervised, "stop", recorded)
+    order = ["peer", "orderer", "chaincode"]
+    kinds = [next((kind for kind in order[:2] if name.startswith(kind)), "chaincode") for name in ended]
+    assert set(kinds) == set(order), ended
+    assert kinds == sorted(kinds, key=order.index), ended

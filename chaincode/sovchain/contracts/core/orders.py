@@ -16,7 +16,7 @@ from sovchain.contracts.core.receipts import delivered_hash, payload_key
 from sovchain.contracts.core.records import DataClass, DataSet, Hex32, Page, Pointer, Request, ShortText
 from sovchain.contracts.core.refusal import refusal
 from sovchain.contracts.core.registry import require_active_caller
-from sovchain.contracts.core.standing import ISSUERS, require_no_hold, require_role
+from sovchain.contracts.core.standing import ISSUERS, require_no_hold, require_owner, require_role
 from sovchain.contracts.core.store import StateView, StubView, identity_hash, implicit_collection
 
 Kind = Literal["hold", "lift", "purge", "correct", "reclassify"]
@@ -115,14 +115,7 @@ class Orders(Contract):
         view = StubView(ctx.stub)
         found = await _in_circulation(view, dataset)
         await require_active_caller(ctx, view)
-        if found.owner != ctx.identity.msp_id:
-            raise refusal(
-                "E_NOT_OWNER",
-                f"{ctx.identity.msp_id} may not do this",
-                f"the data set belongs to {found.owner}",
-                "ask the owner",
-                owner=found.owner,
-            )
+        require_owner(ctx, found)
         if class_rank(data_class) >= class_rank(found.entry.data_class):
             raise _not_that_way(found, data_class, "lower", "raise it")
         proposal = Reclassification(

@@ -46,6 +46,7 @@ from sovchain.contracts.core.records import (
 from sovchain.contracts.core.refusal import refusal
 from sovchain.contracts.core.registry import require_active, require_active_caller, require_unsuspended
 from sovchain.contracts.core.sealing import seal
+from sovchain.contracts.core.standing import require_owner
 from sovchain.contracts.core.store import StateView, StubView, identity_hash, implicit_collection
 
 SUBJECTS_MAX: Final = 64
@@ -404,15 +405,7 @@ def _sealed(data: bytes, key: bytes) -> bytes:
 
 async def _own(ctx: Context, view: StateView, dataset: str) -> DataSet:
     found = await store.require(view, DataSet, store.DATASET, dataset)
-    if found.owner != ctx.identity.msp_id:
-        raise refusal(
-            "E_NOT_OWNER",
-            f"{ctx.identity.msp_id} may not do this",
-            f"the data set belongs to {found.owner}",
-            "ask the owner",
-            dataset=dataset,
-            owner=found.owner,
-        )
+    require_owner(ctx, found)
     return found
 
 

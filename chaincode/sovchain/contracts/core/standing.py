@@ -8,6 +8,7 @@ from typing import Final
 from sovchain.chaincode import Context
 from sovchain.contracts.core import store
 from sovchain.contracts.core.order_records import Emergency, Hold, OpenEmergency, Person
+from sovchain.contracts.core.records import DataSet
 from sovchain.contracts.core.refusal import refusal
 from sovchain.contracts.core.registry import require_active_caller
 from sovchain.contracts.core.store import StateView, identity_hash
@@ -30,6 +31,19 @@ async def require_role(ctx: Context, view: StateView, *roles: str) -> str:
             msp_id=ctx.identity.msp_id,
         )
     return str(claimed)
+
+
+def require_owner(ctx: Context, found: DataSet) -> None:
+    """Go on only when the caller's organisation owns the data set. Raises E_NOT_OWNER."""
+    if found.owner != ctx.identity.msp_id:
+        raise refusal(
+            "E_NOT_OWNER",
+            f"{ctx.identity.msp_id} may not do this",
+            f"the data set belongs to {found.owner}",
+            "ask the owner",
+            dataset=found.id,
+            owner=found.owner,
+        )
 
 
 async def person_of(view: StateView, msp_id: str, identity: str) -> str | None:
