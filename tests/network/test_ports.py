@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 
 import pytest
 
-from sovchain.network import NoFreePorts, PortInUse
+from sovchain.network import NoFreePorts, PortInUse, portclaims
 from sovchain.network import ports as module
 from sovchain.network.ports import allocate, authority_ports, check_free, is_free, node_ports, service_names
 from sovchain.network.topology import Topology, default_topology
@@ -16,6 +18,30 @@ def test_without_a_base_a_block_of_free_neighbours_is_found() -> None:
     ports = allocate(["a", "b", "c"], None, {})
     assert list(ports.values()) == list(range(ports["a"], ports["a"] + 3))
     assert all(is_free(port) for port in ports.values())
+
+
+def test_what_was_found_free_is_found_by_nobody_else_before_somebody_listens() -> None:
+    services = [str(number) for number in range(20)]
+    found = [port for _ in range(40) for port in allocate(services, None, {}).values()]
+    assert len(set(found)) == len(found)
+
+
+def test_a_claim_holds_against_other_processes_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(portclaims, "_held", [])
+    first = 8 * portclaims.GRAIN  # no network takes ports so low
+    ask = [sys.executable, "-c", f"from sovchain.network.portclaims import claim; print(claim({first}, 1))"]
+
+    def other() -> str:
+        return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert portclaims.claim(first, 1)
+    assert not portclaims.claim(first + 1, 1)
+    assert other() == "False"
+    monkeypatch.setattr(portclaims, "HELD_S", 0.0)
+    assert portclaims.claim(first, 1)
+    monkeypatch.setattr(portclaims, "HELD_S", -1.0)
+    portclaims.claim(first + portclaims.GRAIN, 1)
+    assert other() == "True"
 
 
 def test_from_a_base_ports_follow_the_order_of_the_services() -> None:

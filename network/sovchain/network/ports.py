@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from sovchain.network.errors import NoFreePorts, PortInUse
+from sovchain.network.portclaims import claim
 from sovchain.network.topology import AnyOrganization, Node, Topology
 
 ADDRESS: Final = "127.0.0.1"
@@ -91,7 +92,7 @@ def _free_block(count: int, taken: set[int]) -> int:
     for _ in range(_ATTEMPTS):
         first = _LOWEST + secrets.randbelow(_HIGHEST - _LOWEST - count)
         block = range(first, first + count)
-        if taken.isdisjoint(block) and all(is_free(port) for port in block):
+        if taken.isdisjoint(block) and claim(first, count) and all(is_free(port) for port in block):
             return first
     raise NoFreePorts(count)
 
