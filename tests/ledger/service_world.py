@@ -109,6 +109,7 @@ class Services:
         self.tls = tls
         self.options = options
         self.chaincodes: dict[str, RawChaincode] = {}
+        self._started: list[RawChaincode] = []  # each that was ever started: an upgrade replaces one under its name
         self._channels: dict[str, grpc.aio.Channel] = {}
         self.ledger: EmbeddedLedger
         self.client_tls: dict[str, tuple[bytes, bytes]] = {}
@@ -153,7 +154,7 @@ class Services:
             await channel.close()
         self._channels.clear()
         await self.ledger.stop(grace_s=0)
-        for chaincode in self.chaincodes.values():
+        for chaincode in self._started:
             await chaincode.stop()
 
     def connect(self, host: str) -> grpc.aio.Channel:
@@ -344,6 +345,7 @@ class Services:
         chaincode.functions.update(ordinary())
         await chaincode.start(self.tls.server("localhost"))
         self.chaincodes[name] = chaincode
+        self._started.append(chaincode)
         return chaincode, self.package(name, chaincode.address)
 
     def package(self, label: str, address: str, **entries: object) -> bytes:
