@@ -7,6 +7,7 @@ own.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,8 @@ class Prepared:
     record: BlockRecord
     private: PrivateBlock
     bundle: ChannelBundle
+    changes_definitions: bool
+    """Whether it changes the configuration, or the definition or an approval of a chaincode."""
 
 
 class _EmptyState:
@@ -279,7 +282,12 @@ def _validated(
         expiries=_expiries(private),
         private=bool(private.transactions),
     )
-    return Prepared(record, private, commit.next_bundle or bundle)
+    return Prepared(record, private, commit.next_bundle or bundle, _changes_definitions(commit))
+
+
+def _changes_definitions(commit: BlockCommit) -> bool:
+    written = itertools.chain(commit.updates.public, commit.updates.hashed)
+    return commit.next_bundle is not None or any(place[0] == LIFECYCLE_NAMESPACE for place in written)
 
 
 def _history(commit: BlockCommit) -> list[tuple[str, str, int]]:

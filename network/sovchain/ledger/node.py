@@ -8,6 +8,7 @@ import fcntl
 import ipaddress
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,7 +135,7 @@ class EmbeddedLedger:
         self._servers: dict[str, grpc.aio.Server] = {}
         self._broadcaster = Broadcaster(registry)
         self._addresses: dict[str, str] = {}
-        self._joining = asyncio.Lock()
+        self._joining: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._lock: int | None = None
         self._stopped = False
         registry.join = self.join
@@ -209,7 +210,7 @@ class EmbeddedLedger:
             bundle = ChannelBundle.from_block(block)
         except (DecodeError, ProtocolError) as error:
             raise GenesisRefused(str(error)) from error
-        async with self._joining:
+        async with self._joining[bundle.channel_id]:
             existing = self._registry.channels.get(bundle.channel_id)
             if existing is not None:
                 _check_same_genesis(existing, block)
