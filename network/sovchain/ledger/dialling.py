@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from sovchain.chaincode.errors import ServiceError, StreamError
 from sovchain.chaincode.grpcstream import Stream
-from sovchain.chaincode.tls import ClientTls as StreamTls
 from sovchain.chaincode.transport import Keepalive, dial
+
+from sovchain.chaincode.errors import ServiceError, StreamError
+from sovchain.chaincode.tls import ClientTls as StreamTls
 from sovchain.ledger.errors import LedgerError
 from sovchain.ledger.tls import ClientTls
 
