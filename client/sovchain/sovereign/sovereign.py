@@ -24,6 +24,7 @@ from sovchain.contracts.core.records import (
     AccessFilter,
     BallotView,
     DataSet,
+    LawFinding,
     LawView,
     Organisation,
     Publication,
@@ -145,6 +146,15 @@ class Sovereign:
         """As an admin of a seat: put the end of a law to the vote, from a time with its zone (RFC 3339) on."""
         done = await self._calls.submit(Laws.propose_repeal, law, _moment(effective_from))
         return Proposed(ballot=done.result, committed=committed(done))
+
+    async def review_law(self, text: str) -> list[LawFinding]:
+        """What a law would conflict with or change if it were enacted now. Raises LawTextError for an invalid text."""
+        check_law(text)
+        return await self._calls.evaluate(Laws.review, text)
+
+    async def review_repeal(self, law: str, effective_from: datetime | str) -> list[LawFinding]:
+        """What the end of a law from a time with its zone on would leave without effect or without a law."""
+        return await self._calls.evaluate(Laws.review_repeal, law, _moment(effective_from))
 
     async def laws(self) -> list[LawView]:
         """All laws and drafts with their states, by id and version."""

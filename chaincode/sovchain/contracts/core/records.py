@@ -242,6 +242,44 @@ class LawDraft(Record):
     clauses: tuple[Clause, ...]
 
 
+LawFindingKind = Literal[
+    "contradiction",
+    "forbidden",
+    "unsupported",
+    "partly-forbidden",
+    "partly-unsupported",
+    "duplicate",
+    "shadowed",
+    "disables",
+    "orphaned",
+    "idle",
+    "released",
+    "unlegislated",
+]
+
+
+class LawFinding(Record):
+    """What the check of a law against the laws in force found, and where.
+
+    `law`, `version`, `clause`, `line` and `column` (both from 1) are the place; `other` is the clause, law or jurisdiction that it
+    has to do with, as one cites it. An error is a clause that can never do what it says.
+    """
+
+    severity: Literal["error", "warning"]
+    kind: LawFindingKind
+    law: LawId
+    version: LawVersionNumber
+    clause: str
+    line: int
+    column: int
+    detail: str
+    other: str | None = None
+
+    def text(self) -> str:
+        """The finding on one line, without the file's name."""
+        return f"line {self.line}, column {self.column}: {self.severity}, {self.clause}: {self.detail}"
+
+
 class LawBody(Record):
     """A law's text as it was proposed."""
 
