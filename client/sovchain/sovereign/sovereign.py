@@ -13,7 +13,7 @@ from typing import Final, Literal
 from pydantic import ValidationError
 
 from sovchain.client import Network
-from sovchain.contracts.core import Crossing, Laws, Receipts, Registry, Sharing
+from sovchain.contracts.core import Calendars, Crossing, Laws, Receipts, Registry, Sharing
 from sovchain.contracts.core.cedartext import TEXT_MAX_BYTES, CedarTextError
 from sovchain.contracts.core.codes import ACTIONS, DATA_CLASSES, LEGAL_BASES, PURPOSES, is_jurisdiction
 from sovchain.contracts.core.crossing_records import Anchor, AnchorStatement
@@ -49,7 +49,13 @@ from sovchain.sovereign.results import (
     Voted,
 )
 
-_VOTES: Final = {"admission": Registry.vote, "law": Laws.vote, "repeal": Laws.vote, "anchor": Crossing.vote}
+_VOTES: Final = {
+    "admission": Registry.vote,
+    "law": Laws.vote,
+    "repeal": Laws.vote,
+    "anchor": Crossing.vote,
+    "calendar": Calendars.vote,
+}
 
 
 class Sovereign:

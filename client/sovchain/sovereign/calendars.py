@@ -1,0 +1,40 @@
+"""The working-day calendar for those who enact it and those who count by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sovchain.contracts.core import Calendars
+from sovchain.contracts.core.calendar import Calendar, EnactedCalendar
+from sovchain.sovereign.calls import all_pages, committed
+from sovchain.sovereign.desk import Desk
+from sovchain.sovereign.results import Proposed
+
+
+class CalendarDesk(Desk):
+    """The calendars of one channel. Votes are cast with `Sovereign.vote`.
+
+    Each method may raise `ContractRefusal`, `InvalidInput`, and the client's `FabricError`s.
+    """
+
+    async def propose(self, calendar: Calendar) -> Proposed:
+        """As an admin of a seat: put a year's calendar to the vote."""
+        done = await self._calls.submit(Calendars.propose, calendar)
+        return Proposed(ballot=done.result, committed=committed(done))
+
+    async def draft(self, ballot: str) -> Calendar:
+        """What a ballot on a calendar is about."""
+        return await self._calls.evaluate(Calendars.draft, ballot)
+
+    async def listing(self) -> Sequence[EnactedCalendar]:
+        """The calendars in force."""
+        return await all_pages(lambda bookmark: self._calls.evaluate(Calendars.listing, bookmark))
+
+    async def working_days_after(self, jurisdiction: str, start: datetime, days: int) -> datetime:
+        """When a period of working days is over."""
+        return await self._calls.evaluate(Calendars.working_days_after, jurisdiction, start, days)
+
+    async def days_after(self, jurisdiction: str, start: datetime, days: int) -> datetime:
+        """When a period of days is over; a last day that is a holiday is moved to the next working day."""
+        return await self._calls.evaluate(Calendars.days_after, jurisdiction, start, days)
