@@ -7,21 +7,15 @@ from datetime import datetime
 
 from sovchain.contracts.core import Calendars
 from sovchain.contracts.core.calendar import Calendar, EnactedCalendar
-from sovchain.sovereign.calls import all_pages, committed
+from sovchain.sovereign.calls import all_pages
 from sovchain.sovereign.desk import Desk
-from sovchain.sovereign.results import Proposed
 
 
 class CalendarDesk(Desk):
-    """The calendars of one channel. Votes are cast with `Sovereign.vote`.
+    """The calendars of one channel, to read and to count by. They are enacted with `Sovereign.propose_calendar` and `vote`.
 
     Each method may raise `ContractRefusal`, `InvalidInput`, and the client's `FabricError`s.
     """
-
-    async def propose(self, calendar: Calendar) -> Proposed:
-        """As an admin of a seat: put a year's calendar to the vote."""
-        done = await self._calls.submit(Calendars.propose, calendar)
-        return Proposed(ballot=done.result, committed=committed(done))
 
     async def draft(self, ballot: str) -> Calendar:
         """What a ballot on a calendar is about."""
