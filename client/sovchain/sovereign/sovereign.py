@@ -13,7 +13,8 @@ from typing import Final, Literal
 from pydantic import ValidationError
 
 from sovchain.client import Network
-from sovchain.contracts.core import Crossing, Laws, Receipts, Registry, Sharing
+from sovchain.contracts.core import Calendars, Crossing, Laws, Receipts, Registry, Sharing
+from sovchain.contracts.core.calendar import Calendar
 from sovchain.contracts.core.cedartext import TEXT_MAX_BYTES, CedarTextError
 from sovchain.contracts.core.codes import ACTIONS, DATA_CLASSES, LEGAL_BASES, PURPOSES, is_jurisdiction
 from sovchain.contracts.core.crossing_records import Anchor, AnchorStatement
@@ -61,7 +62,13 @@ from sovchain.sovereign.results import (
     Voted,
 )
 
-_VOTES: Final = {"admission": Registry.vote, "law": Laws.vote, "repeal": Laws.vote, "anchor": Crossing.vote}
+_VOTES: Final = {
+    "admission": Registry.vote,
+    "law": Laws.vote,
+    "repeal": Laws.vote,
+    "anchor": Crossing.vote,
+    "calendar": Calendars.vote,
+}
 
 
 class Sovereign:
@@ -131,6 +138,11 @@ class Sovereign:
     async def ballot(self, ballot: str) -> BallotView:
         """How a ballot stands."""
         return await self._calls.evaluate(Registry.ballot, ballot)
+
+    async def propose_calendar(self, calendar: Calendar) -> Proposed:
+        """As an admin of a seat: put a year's working-day calendar to the vote."""
+        done = await self._calls.submit(Calendars.propose, calendar)
+        return Proposed(ballot=done.result, committed=committed(done))
 
     async def propose_anchor(self, statement: AnchorStatement, view: bytes = b"") -> Proposed:
         """As an admin of a seat: put to the vote what is pinned of a channel; from its second epoch on with its own view."""

@@ -186,11 +186,11 @@ class Ballot(Record):
     """A proposal under vote. `id` is the transaction that proposed it; after `deadline` no vote counts.
 
     Subjects: `admission` admits or reinstates organisations; `law` enacts a law's text; `repeal` ends a law; `anchor`
-    pins another channel.
+    pins another channel; `calendar` enacts a year's working days.
     """
 
     id: Hex32
-    subject: Literal["admission", "law", "repeal", "anchor"]
+    subject: Literal["admission", "law", "repeal", "anchor", "calendar"]
     title: ShortText
     proposed_by: MspId
     proposed_at: Timestamp
