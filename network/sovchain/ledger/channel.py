@@ -55,7 +55,7 @@ from sovchain.ledger.saved import (
     saved_private,
 )
 from sovchain.ledger.simulator import TxSimulator
-from sovchain.ledger.state import CommittedState, Snapshot, View, ViewPool
+from sovchain.ledger.state import CommittedState, PrivateWriteSet, Snapshot, View, ViewPool
 from sovchain.ledger.storage import ChainState, LedgerStore
 from sovchain.protocol.blocks import parse_block
 from sovchain.protocol.channelconfig import ChannelBundle
@@ -403,6 +403,21 @@ class Channel:
                 return None
             self._collections[namespace] = found
         return tuple(collection.config for collection in found.values())
+
+    def collections_before(self, namespace: str, number: int) -> Mapping[str, Collection]:
+        """Collections that were in force for a chaincode before block `number`; those of today's members for the rest.
+
+        Mirrors `core/ledger/confighistory/mgr.go` MostRecentCollectionConfigBelow with kv_ledger.go's implicit ones.
+        """
+
+        def get(key: str) -> bytes | None:
+            return self._reader.value_before(LIFECYCLE_NAMESPACE, key, number)
+
+        return collections_of(namespace, get, self._bundle.application_msp_ids) or {}
+
+    def private_written(self, msp_id: str, number: int) -> list[PrivateWriteSet]:
+        """What a committed block wrote to the collections that `msp_id` holds (`Snapshot.private_written`)."""
+        return self._reader.private_written(msp_id, number)
 
     # What is committed ----------------------------------------------------------------------------------------------
 

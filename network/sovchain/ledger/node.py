@@ -29,6 +29,7 @@ from sovchain.ledger.deliver import (
     DELIVER_CONCURRENCY,
     ORDERER_BLOCKS,
     PEER_BLOCKS,
+    PEER_BLOCKS_WITH_PRIVATE_DATA,
     PEER_FILTERED_BLOCKS,
     DeliverHandler,
     DeliverKind,
@@ -323,7 +324,11 @@ class EmbeddedLedger:
         peer = _peer(spec, self._registry, packages, execute_timeout_s)
         self._registry.peers[spec.msp_id] = peer
         deliver = Service("protos.Deliver", DELIVER_CONCURRENCY)
-        for name, kind in (("Deliver", PEER_BLOCKS), ("DeliverFiltered", PEER_FILTERED_BLOCKS)):
+        for name, kind in (
+            ("Deliver", PEER_BLOCKS),
+            ("DeliverFiltered", PEER_FILTERED_BLOCKS),
+            ("DeliverWithPrivateData", PEER_BLOCKS_WITH_PRIVATE_DATA),
+        ):
             deliver.duplex(name, self._deliver(kind, spec, peer=True).serve)
         chaincode = Service("protos.ChaincodeSupport", CHAINCODE_STREAMS)
         chaincode.duplex("Register", _registration(peer))
