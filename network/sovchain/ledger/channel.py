@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import structlog
 from fabric_protos.ledger.rwset import rwset_pb2
@@ -37,6 +38,7 @@ from sovchain.ledger.errors import (
     StorageCorrupt,
 )
 from sovchain.ledger.faults import Faults
+from sovchain.ledger.operations.metrics import LedgerMetrics
 from sovchain.ledger.orderer import (
     SERVICE_UNAVAILABLE,
     OrderedEnvelope,
@@ -62,6 +64,7 @@ from sovchain.protocol.channelconfig import ChannelBundle
 from sovchain.protocol.errors import ProtocolError
 from sovchain.protocol.lifecycle import implicit_collection_msp
 
+_T = TypeVar("_T")
 _log = structlog.get_logger("sovchain.ledger.channel")
 
 
@@ -117,6 +120,8 @@ class Channel:
         """Batches that were taken from the queue, and those of them that are committed or dropped."""
         self.faults = Faults()
         """What is to go wrong with batches; a ledger gives all its channels one."""
+        self.metrics = LedgerMetrics()
+        """What measures the commits; a ledger gives all its channels one."""
         self._stopped: ChannelStopped | None = None
         self._closed = False
         self._released = False
@@ -214,6 +219,11 @@ class Channel:
         self._committer.add_private(msp_id, store)
         self._pool.renew()
         return self._pool.open(self._chain.height)
+
+    def lead(self, orderer: SigningNode) -> None:
+        """Have the next blocks made by this ordering node."""
+        if orderer is not self._orderer:
+            self._orderer = self._committer.orderer = orderer
 
     # Ordering -----------------------------------------------------------------------------------------------------
 
@@ -546,14 +556,19 @@ class Channel:
 
     def _commit(self, envelopes: list[bytes]) -> tuple[Prepared, View]:
         """In the channel's thread: one block from envelopes to a view that contains it."""
-        return self._written(self._committer.prepare(envelopes))
+        return self._written(self._committer.prepare, envelopes)
 
     def _commit_received(self, block: bytes) -> tuple[Prepared, View]:
         """In the channel's thread: the same for a block that was ordered elsewhere."""
-        return self._written(self._committer.prepare_received(block))
+        return self._written(self._committer.prepare_received, block)
 
-    def _written(self, prepared: Prepared) -> tuple[Prepared, View]:
+    def _written(self, prepare: Callable[[_T], Prepared], content: _T) -> tuple[Prepared, View]:
+        begun = time.perf_counter()
+        prepared = prepare(content)
+        writing = time.perf_counter()
         self._committer.write(prepared)
+        written = time.perf_counter()
+        self.metrics.committed(self.channel_id, written - begun, written - writing, prepared.kinds)
         return prepared, self._pool.open(prepared.record.chain.height)
 
     def _publish(self, prepared: Prepared, view: View) -> None:

@@ -26,6 +26,7 @@ from sovchain.ledger.channel import Channel
 from sovchain.ledger.collection_access import readable_private_data
 from sovchain.ledger.errors import LedgerError
 from sovchain.ledger.events import BlockUnreadableError, filtered_block
+from sovchain.ledger.operations.metrics import NodeMetrics
 from sovchain.ledger.registry import Registry
 from sovchain.ledger.service import Context
 from sovchain.protocol.blocks import is_config_block
@@ -64,15 +65,22 @@ class DeliverKind:
 
     Attributes:
         name: for logs.
+        data_type: as metrics name it.
         policy: path of the policy on a channel that a client must satisfy.
         block: makes the response for one block to one reader. May raise BlockUnreadableError.
         status: makes the response for a status.
     """
 
     name: str
+    data_type: str
     policy: Callable[[Channel], str]
     block: Callable[[Reader, bytes], bytes]
     status: Callable[[int], bytes]
+
+    @property
+    def filtered(self) -> str:
+        """Whether filtered blocks are sent, as metrics say it."""
+        return str(self.data_type == "filtered_block").lower()
 
 
 class DeliverHandler:
@@ -86,6 +94,7 @@ class DeliverHandler:
         *,
         msp_id: str = "",
         mutual_tls: bool = False,
+        metrics: NodeMetrics | None = None,
     ) -> None:
         """Make a handler.
 
@@ -95,7 +104,9 @@ class DeliverHandler:
             kind: what the method sends.
             msp_id: organisation of the node.
             mutual_tls: clients show a TLS certificate, and each request must carry its hash.
+            metrics: what counts the streams, requests and blocks.
         """
+        self._metrics = metrics or NodeMetrics()
         self._registry = registry
         self._channel_of = channel_of
         self._kind = kind
@@ -104,16 +115,20 @@ class DeliverHandler:
 
     async def serve(self, context: Context) -> None:
         """Answer the requests of one stream, one after the other."""
-        while isinstance(frame := await context.read(), bytes):
-            try:
-                await self._deliver(frame, context)
-                status: int = common_pb2.SUCCESS
-            except _Refused as refusal:
-                status = refusal.status
-                _log.info("deliver refused", kind=self._kind.name, status=status_name(status), reason=str(refusal))
-            await context.write(self._kind.status(status))
-            if status != common_pb2.SUCCESS:
-                return
+        self._metrics.streams_opened.add()
+        try:
+            while isinstance(frame := await context.read(), bytes):
+                try:
+                    await self._deliver(frame, context)
+                    status: int = common_pb2.SUCCESS
+                except _Refused as refusal:
+                    status = refusal.status
+                    _log.info("deliver refused", kind=self._kind.name, status=status_name(status), reason=str(refusal))
+                await context.write(self._kind.status(status))
+                if status != common_pb2.SUCCESS:
+                    return
+        finally:
+            self._metrics.streams_closed.add()
 
     async def _deliver(self, frame: bytes, context: Context) -> None:
         envelope, payload, header, creator = self._parse(frame, context)
@@ -127,10 +142,17 @@ class DeliverHandler:
         signed = SignedData(envelope.payload, creator, envelope.signature)
         session = _Session(self._registry, channel, self._kind, signed)
         session.check()
-        if not seek.HasField("start") or not seek.HasField("stop"):
-            raise _Refused(common_pb2.BAD_REQUEST, "missing start or stop")
-        start, stop = _range(channel, seek)
-        await self._send(Reader(channel, self._msp_id, signed, seek), start, stop, session, context)
+        labels = (channel.channel_id, self._kind.filtered, self._kind.data_type)
+        self._metrics.deliver_received.add(*labels)
+        success = "false"
+        try:
+            if not seek.HasField("start") or not seek.HasField("stop"):
+                raise _Refused(common_pb2.BAD_REQUEST, "missing start or stop")
+            start, stop = _range(channel, seek)
+            await self._send(Reader(channel, self._msp_id, signed, seek), start, stop, session, context)
+            success = "true"
+        finally:
+            self._metrics.deliver_completed.add(*labels, success)
 
     def _parse(
         self, frame: bytes, context: Context
@@ -167,6 +189,7 @@ class DeliverHandler:
                     session.check()
                     await self._registry.faults.at("deliver.block", msp_id=self._msp_id, channel=channel.channel_id)
                     await context.write(self._response(reader, block))
+                    self._metrics.blocks_sent.add(channel.channel_id, self._kind.filtered, self._kind.data_type)
                     number += 1
             except LedgerError as error:
                 raise _Refused(common_pb2.SERVICE_UNAVAILABLE, str(error)) from error
@@ -312,18 +335,22 @@ def _strip_data(block: common_pb2.Block, seek: ab_pb2.SeekInfo) -> None:
 
 
 PEER_BLOCKS: Final = DeliverKind(
-    "blocks", lambda channel: channel.bundle.policy_for_acl("event/Block"), _peer_block, _peer_status
+    "blocks", "block", lambda channel: channel.bundle.policy_for_acl("event/Block"), _peer_block, _peer_status
 )
 PEER_FILTERED_BLOCKS: Final = DeliverKind(
     "filtered blocks",
+    "filtered_block",
     lambda channel: channel.bundle.policy_for_acl("event/FilteredBlock"),
     _peer_filtered_block,
     _peer_status,
 )
 PEER_BLOCKS_WITH_PRIVATE_DATA: Final = DeliverKind(
     "blocks with private data",
+    "block_and_pvtdata",
     lambda channel: channel.bundle.policy_for_acl("event/Block"),
     _peer_block_with_private_data,
     _peer_status,
 )
-ORDERER_BLOCKS: Final = DeliverKind("orderer blocks", lambda _: "/Channel/Readers", _orderer_block, _orderer_status)
+ORDERER_BLOCKS: Final = DeliverKind(
+    "orderer blocks", "block", lambda _: "/Channel/Readers", _orderer_block, _orderer_status
+)
