@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -251,7 +252,12 @@ async def run_services(specs: Sequence[ServiceSpec], options: RunOptions) -> Non
     Raises:
         ServiceError: one of the services cannot start; none is left running.
     """
-    loaded = {spec.chaincode: _loaded(spec.chaincode, options) for spec in specs}
+    gc.disable()  # what loading makes stays: looking for garbage in it, now or later, is time lost
+    try:
+        loaded = {spec.chaincode: _loaded(spec.chaincode, options) for spec in specs}
+    finally:
+        gc.freeze()
+        gc.enable()
     services = [
         ChaincodeService(
             loaded[spec.chaincode],

@@ -63,7 +63,7 @@ class StreamRefusedError(LedgerError):
 
 
 class Transport(Protocol):
-    """Either end of a gRPC bidirectional stream over raw bytes."""
+    """A gRPC stream that a chaincode opened, over raw bytes."""
 
     async def read(self) -> object:
         """Return the next frame as bytes, or grpc.aio.EOF."""
@@ -71,6 +71,18 @@ class Transport(Protocol):
 
     async def write(self, message: bytes, /) -> None:
         """Send one frame."""
+        ...
+
+
+class MessageStream(Protocol):
+    """A gRPC stream that this side opened (`sovchain.chaincode.grpcstream.Stream`)."""
+
+    def open(self, on_message: Callable[[bytes], None], on_end: Callable[[Exception | None], None]) -> None:
+        """Say who takes the messages and the end."""
+        ...
+
+    def send(self, message: bytes) -> None:
+        """Send one message, now or as soon as the other side takes it."""
         ...
 
 
@@ -124,6 +136,7 @@ class ChaincodeStream:
         self._ready = asyncio.Event()
         self._ended = False
         self._outgoing: asyncio.Queue[bytes] = asyncio.Queue()
+        self._put: Callable[[bytes], None] = self._outgoing.put_nowait
         self._contexts: dict[tuple[str, str], tuple[TransactionContext, asyncio.Future[shim.ChaincodeMessage]]] = {}
         self._invokers: dict[tuple[str, str], ChaincodeInvoker] = {}
         self._calls: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -160,6 +173,35 @@ class ChaincodeStream:
             writer.cancel()
             with contextlib.suppress(asyncio.CancelledError, grpc.RpcError, grpc.aio.UsageError):
                 await writer
+
+    async def run_on(self, stream: MessageStream) -> None:
+        """Serve a stream that this side opened until either side ends it; transactions that still run then fail.
+
+        Raises StreamRefusedError when the chaincode breaks the protocol, and what the stream ended with.
+        """
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def on_message(frame: bytes) -> None:
+            if ended.done():
+                return
+            try:
+                self._receive(frame)
+            except StreamRefusedError as error:
+                ended.set_exception(error)
+
+        def on_end(error: Exception | None) -> None:
+            if not ended.done():
+                if error is None:
+                    ended.set_result(None)
+                else:
+                    ended.set_exception(error)
+
+        self._put = stream.send
+        stream.open(on_message, on_end)
+        try:
+            await ended
+        finally:
+            self._end()
 
     async def execute(
         self, call: Invocation, context: TransactionContext, invoker: ChaincodeInvoker
@@ -325,7 +367,7 @@ class ChaincodeStream:
 
     def _send(self, message: shim.ChaincodeMessage) -> None:
         if not self._ended:
-            self._outgoing.put_nowait(message.SerializeToString())
+            self._put(message.SerializeToString())
 
     async def _write(self, transport: Transport) -> None:
         # One task writes: gRPC allows one write at a time, and a write must not be cancelled with the transaction

@@ -113,6 +113,8 @@ class Channel:
         self._committing = asyncio.Lock()
         self._waiters: dict[str, set[asyncio.Future[tuple[int, int]]]] = {}
         self._collections: dict[str, Mapping[str, Collection]] = {}
+        self._defined_at = committer.chain.height
+        """Height since which no block has changed a chaincode's definition, an approval of one, or the configuration."""
         self._cutting = Cutting()
         self._turn = 0
         """How often the channel went back to a snapshot."""
@@ -341,6 +343,7 @@ class Channel:
             self._turn += 1
             committer, view = await asyncio.get_running_loop().run_in_executor(self._worker, self._restore, folder)
             self._committer, self._chain, self._bundle = committer, committer.chain, committer.bundle
+            self._defined_at = self._chain.height
             self._collections.clear()
             self._show(view)
             self._queue.change(self._cutting.over(self._bundle.batch))
@@ -401,6 +404,13 @@ class Channel:
             text = f"collection [{collection}] not defined in the collection config for chaincode [{namespace}]"
             raise CollectionMissing(text, namespace, collection)
         return defined[collection].members
+
+    def same_definitions(self, height: int, other: int) -> bool:
+        """Whether chaincodes, their collections and who approved them are the same after `height` and `other` blocks.
+
+        False also where that is not known any more.
+        """
+        return height == other or min(height, other) >= self._defined_at
 
     def collections(self, namespace: str) -> tuple[collection_pb2.StaticCollectionConfig, ...] | None:
         """Collections that are in force for a chaincode, implicit ones last; None if it is not defined."""
@@ -574,7 +584,9 @@ class Channel:
     def _publish(self, prepared: Prepared, view: View) -> None:
         """Make a commit visible, then tell those who wait for it."""
         self._chain = prepared.record.chain
-        self._collections.clear()
+        if prepared.changes_definitions:
+            self._defined_at = self._chain.height
+            self._collections.clear()
         self._show(view)
         if prepared.bundle is not self._bundle:
             self._bundle = prepared.bundle

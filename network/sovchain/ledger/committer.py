@@ -7,6 +7,7 @@ own.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,7 +57,9 @@ class Prepared:
     record: BlockRecord
     private: PrivateBlock
     bundle: ChannelBundle
-    kinds: tuple[tuple[str, str, str], ...] = ()
+    changes_definitions: bool
+    """Whether it changes the configuration, or the definition or an approval of a chaincode."""
+    kinds: tuple[tuple[str, str, str], ...]
 
 
 class _EmptyState:
@@ -285,7 +288,7 @@ def _validated(
         expiries=_expiries(private),
         private=bool(private.transactions),
     )
-    return Prepared(record, private, commit.next_bundle or bundle, _kinds(commit))
+    return Prepared(record, private, commit.next_bundle or bundle, _changes_definitions(commit), _kinds(commit))
 
 
 def _kinds(commit: BlockCommit) -> tuple[tuple[str, str, str], ...]:
@@ -305,6 +308,11 @@ def _kinds(commit: BlockCommit) -> tuple[tuple[str, str, str], ...]:
 def _name(kinds: EnumDescriptor, number: int) -> str:
     value = kinds.values_by_number.get(number)
     return value.name if value is not None else str(number)
+
+
+def _changes_definitions(commit: BlockCommit) -> bool:
+    written = itertools.chain(commit.updates.public, commit.updates.hashed)
+    return commit.next_bundle is not None or any(place[0] == LIFECYCLE_NAMESPACE for place in written)
 
 
 def _history(commit: BlockCommit) -> list[tuple[str, str, int]]:

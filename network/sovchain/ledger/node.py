@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import ssl
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,7 +150,7 @@ class EmbeddedLedger:
         self._addresses: dict[str, str] = {}
         self._https: dict[str, list[HttpsServer]] = {}
         self._metrics = LedgerMetrics()
-        self._joining = asyncio.Lock()
+        self._joining: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._lock: int | None = None
         self._stopped = False
         registry.join = self.join
@@ -233,7 +234,7 @@ class EmbeddedLedger:
             bundle = ChannelBundle.from_block(block)
         except (DecodeError, ProtocolError) as error:
             raise GenesisRefused(str(error)) from error
-        async with self._joining:
+        async with self._joining[bundle.channel_id]:
             existing = self._registry.channels.get(bundle.channel_id)
             if existing is not None:
                 _check_same_genesis(existing, block)
@@ -272,7 +273,7 @@ class EmbeddedLedger:
             bundle = ChannelBundle.from_block(parsed)
         except (DecodeError, ProtocolError) as error:
             raise GenesisRefused(str(error)) from error
-        async with self._joining:
+        async with self._joining[bundle.channel_id]:
             channel = self._registry.channels.get(bundle.channel_id)
             if channel is None:
                 if parsed.header.number != 0:
@@ -287,7 +288,7 @@ class EmbeddedLedger:
 
     async def remove_orderer(self, host: str, channel_id: str) -> None:
         """Take one ordering node off a channel. A channel without nodes and peers is deleted."""
-        async with self._joining:
+        async with self._joining[channel_id]:
             channel = self._registry.channels[channel_id]
             self._consenters.leave(host, channel)
             if self._consenters.hosts(channel) or channel.peer_msp_ids:

@@ -16,6 +16,7 @@ from sovchain.ledger.faults import Faults
 from sovchain.protocol.blocks import header_hash, parse_block
 
 if TYPE_CHECKING:
+    from sovchain.ledger.endorsement_plan import KnownPlan
     from sovchain.ledger.peer import Peer
 
 SimulateTwice = Literal["always", "endorse", "never"]
@@ -43,6 +44,7 @@ class Registry:
         clock: the ledger's time, that certificates expire by and that requests are compared with.
         faults: what is to go wrong on request.
         events: events of recent blocks.
+        plans: endorsement plans by channel, preferred organisation and interest.
         join: joins the peer of an organisation to the channel of a genesis block.
     """
 
@@ -54,6 +56,7 @@ class Registry:
     clock: LedgerClock = field(default_factory=LedgerClock)
     faults: Faults = field(default_factory=Faults)
     events: EventCache = field(default_factory=EventCache)
+    plans: dict[tuple[str, str, bytes], KnownPlan] = field(default_factory=dict)
     join: Callable[[bytes, str | None], Awaitable[None]] = _no_join
     _access: dict[str, ChannelAccess] = field(default_factory=dict, repr=False)
 
@@ -71,6 +74,7 @@ class Registry:
     def forget(self, channel_ids: Iterable[str]) -> None:
         """Forget what is remembered of blocks, after channels went back to earlier ones."""
         self.definitions.forget()
+        self.plans.clear()
         for channel_id in channel_ids:
             self.events.forget(channel_id)
 

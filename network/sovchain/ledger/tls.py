@@ -1,11 +1,10 @@
-"""TLS and transport settings of the embedded nodes' servers and of the connections to chaincode."""
+"""TLS and transport settings of the embedded nodes' servers, and the TLS material of connections to chaincode."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 import grpc
-import grpc.aio
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -24,17 +23,6 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_permit_without_calls", 1),
     # Without this a second process could listen on the same port unnoticed and take a part of the calls.
     ("grpc.so_reuseport", 0),
-)
-
-CHAINCODE_CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    # Each peer has connections of its own, as peers in processes of their own would have.
-    ("grpc.use_local_subchannel_pool", 1),
 )
 
 
@@ -82,11 +70,3 @@ def server_credentials(
         root_certificates=client_root_pems,
         require_client_auth=client_root_pems is not None,
     )
-
-
-def chaincode_channel(address: str, tls: ClientTls | None) -> grpc.aio.Channel:
-    """Open (lazily, as gRPC does) a channel to a chaincode server. `tls` None means plain text."""
-    if tls is None:
-        return grpc.aio.insecure_channel(address, options=CHAINCODE_CHANNEL_OPTIONS)
-    credentials = grpc.ssl_channel_credentials(tls.root_pem, tls.private_key_pem, tls.certificate_pem)
-    return grpc.aio.secure_channel(address, credentials, options=CHAINCODE_CHANNEL_OPTIONS)
