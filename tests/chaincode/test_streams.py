@@ -121,7 +121,7 @@ async def test_one_attempt_says_that_nobody_listens() -> None:
     peer = FakePeer()
     async with peer.listen() as address:
         pass
-    with pytest.raises(StreamError, match="cannot reach 127.0.0.1"):
+    with pytest.raises(StreamError, match=r"cannot reach 127\.0\.0\.1"):
         await PeerConnection(CHAINCODE, CHAINCODE_ID, address).run(dial_timeout_s=0.2)
 
 

@@ -35,12 +35,7 @@ class ServerTls:
     def context(self) -> ssl.SSLContext:
         """The same for Python's ssl (TLS 1.2 or later, HTTP/2). Raises ServiceError."""
         with _told():
-            made = tls.context(ssl.PROTOCOL_TLS_SERVER)
-            tls.load_pair(made, self.certificate, self.key)
-            if self.client_roots is not None:
-                tls.trust(made, self.client_roots)
-                made.verify_mode = ssl.CERT_REQUIRED
-            return made
+            return tls.server_context(self.certificate, self.key, self.client_roots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +57,7 @@ class ClientTls:
     def context(self) -> ssl.SSLContext:
         """The same for Python's ssl (TLS 1.2 or later, HTTP/2). Raises ServiceError."""
         with _told():
-            made = tls.context(ssl.PROTOCOL_TLS_CLIENT)
-            tls.trust(made, self.roots)
-            if self.certificate is not None and self.key is not None:
-                tls.load_pair(made, self.certificate, self.key)
-            return made
+            return tls.client_context(self.roots, self.certificate, self.key)
 
 
 @contextmanager

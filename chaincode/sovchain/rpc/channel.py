@@ -173,10 +173,17 @@ class Channel:
         loop = asyncio.get_running_loop()
         if self._connecting is None:
             if self._failure is not None and loop.time() < self._next_attempt:
-                raise RpcError(self._failure.message, self._failure.code)
+                raise self._unreachable(self._failure)
             self._connecting = loop.create_task(self._connect())
             self._connecting.add_done_callback(_retrieve)
-        return await _within(asyncio.shield(self._connecting), deadline, "no connection was made in time")
+        connecting = self._connecting
+        try:
+            return await _within(asyncio.shield(connecting), deadline, "no connection was made in time")
+        except asyncio.CancelledError:
+            own = asyncio.current_task()
+            if not connecting.cancelled() or (own is not None and own.cancelling()):
+                raise
+            raise RpcError("the channel was closed", CANCELLED) from None
 
     async def _connect(self) -> GrpcProtocol:
         try:
@@ -199,13 +206,18 @@ class Channel:
             self._failures = min(self._failures + 1, 16)
             jitter = random.uniform(0.8, 1.2)  # noqa: S311 - spreads attempts, guards no secret
             self._next_attempt = asyncio.get_running_loop().time() + pause_s * jitter
-            raise RpcError(self._failure.message, self._failure.code) from None
+            raise self._unreachable(self._failure) from None
         finally:
             self._connecting = None
         self._failure, self._failures = None, 0
         self._protocol = made
         self._open.add(made)
         return made
+
+    @staticmethod
+    def _unreachable(failure: RpcError) -> RpcError:
+        """The failure of an attempt, anew for each call that it concerns."""
+        return RpcError(failure.message, failure.code, unprocessed=True)
 
     def _lost(self, protocol: GrpcProtocol) -> None:
         self._open.discard(protocol)

@@ -21,6 +21,25 @@ def context(protocol: int) -> ssl.SSLContext:
     return made
 
 
+def server_context(certificate: bytes, key: bytes, client_roots: bytes | None = None) -> ssl.SSLContext:
+    """What a server shows. With `client_roots`, clients must show a certificate below one of these. Raises TlsError."""
+    made = context(ssl.PROTOCOL_TLS_SERVER)
+    load_pair(made, certificate, key)
+    if client_roots is not None:
+        trust(made, client_roots)
+        made.verify_mode = ssl.CERT_REQUIRED
+    return made
+
+
+def client_context(roots: bytes, certificate: bytes | None = None, key: bytes | None = None) -> ssl.SSLContext:
+    """Whom a client trusts, and what it shows, if anything. Raises TlsError."""
+    made = context(ssl.PROTOCOL_TLS_CLIENT)
+    trust(made, roots)
+    if certificate is not None and key is not None:
+        load_pair(made, certificate, key)
+    return made
+
+
 def trust(context: ssl.SSLContext, roots: bytes) -> None:
     """Trust these PEM certificates. Raises TlsError."""
     try:

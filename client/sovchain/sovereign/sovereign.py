@@ -13,7 +13,8 @@ from typing import Final, Literal
 from pydantic import ValidationError
 
 from sovchain.client import Network
-from sovchain.contracts.core import Crossing, Laws, Receipts, Registry, Sharing
+from sovchain.contracts.core import Calendars, Crossing, Laws, Receipts, Registry, Sharing
+from sovchain.contracts.core.calendar import Calendar
 from sovchain.contracts.core.cedartext import TEXT_MAX_BYTES, CedarTextError
 from sovchain.contracts.core.codes import ACTIONS, DATA_CLASSES, LEGAL_BASES, PURPOSES, is_jurisdiction
 from sovchain.contracts.core.crossing_records import Anchor, AnchorStatement
@@ -34,6 +35,7 @@ from sovchain.contracts.core.records import (
     AccessFilter,
     BallotView,
     DataSet,
+    LawFinding,
     LawView,
     Organisation,
     Publication,
@@ -60,7 +62,13 @@ from sovchain.sovereign.results import (
     Voted,
 )
 
-_VOTES: Final = {"admission": Registry.vote, "law": Laws.vote, "repeal": Laws.vote, "anchor": Crossing.vote}
+_VOTES: Final = {
+    "admission": Registry.vote,
+    "law": Laws.vote,
+    "repeal": Laws.vote,
+    "anchor": Crossing.vote,
+    "calendar": Calendars.vote,
+}
 
 
 class Sovereign:
@@ -131,6 +139,11 @@ class Sovereign:
         """How a ballot stands."""
         return await self._calls.evaluate(Registry.ballot, ballot)
 
+    async def propose_calendar(self, calendar: Calendar) -> Proposed:
+        """As an admin of a seat: put a year's working-day calendar to the vote."""
+        done = await self._calls.submit(Calendars.propose, calendar)
+        return Proposed(ballot=done.result, committed=committed(done))
+
     async def propose_anchor(self, statement: AnchorStatement, view: bytes = b"") -> Proposed:
         """As an admin of a seat: put to the vote what is pinned of a channel; from its second epoch on with its own view."""
         done = await self._calls.submit(Crossing.propose_anchor, statement, view)
@@ -156,6 +169,15 @@ class Sovereign:
         """As an admin of a seat: put the end of a law to the vote, from a time with its zone (RFC 3339) on."""
         done = await self._calls.submit(Laws.propose_repeal, law, _moment(effective_from))
         return Proposed(ballot=done.result, committed=committed(done))
+
+    async def review_law(self, text: str) -> list[LawFinding]:
+        """What a law would conflict with or change if it were enacted now. Raises LawTextError for an invalid text."""
+        check_law(text)
+        return await self._calls.evaluate(Laws.review, text)
+
+    async def review_repeal(self, law: str, effective_from: datetime | str) -> list[LawFinding]:
+        """What the end of a law from a time with its zone on would leave without effect or without a law."""
+        return await self._calls.evaluate(Laws.review_repeal, law, _moment(effective_from))
 
     async def laws(self) -> list[LawView]:
         """All laws and drafts with their states, by id and version."""

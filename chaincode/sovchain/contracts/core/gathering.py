@@ -26,7 +26,7 @@ from sovchain.contracts.core.facts import (
     WarrantFacts,
 )
 from sovchain.contracts.core.gates import DELEGATIONS_MAX
-from sovchain.contracts.core.law import law_version
+from sovchain.contracts.core.lawreview import law_version
 from sovchain.contracts.core.order_records import Consent, Cosignature, Delegation, Emergency, Tally, Wallet, Warrant
 from sovchain.contracts.core.records import (
     DataSet,

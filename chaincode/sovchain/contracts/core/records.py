@@ -186,11 +186,11 @@ class Ballot(Record):
     """A proposal under vote. `id` is the transaction that proposed it; after `deadline` no vote counts.
 
     Subjects: `admission` admits or reinstates organisations; `law` enacts a law's text; `repeal` ends a law; `anchor`
-    pins another channel.
+    pins another channel; `calendar` enacts a year's working days.
     """
 
     id: Hex32
-    subject: Literal["admission", "law", "repeal", "anchor"]
+    subject: Literal["admission", "law", "repeal", "anchor", "calendar"]
     title: ShortText
     proposed_by: MspId
     proposed_at: Timestamp
@@ -242,6 +242,44 @@ class LawDraft(Record):
     header: LawHeader
     text_hash: Hex32
     clauses: tuple[Clause, ...]
+
+
+LawFindingKind = Literal[
+    "contradiction",
+    "forbidden",
+    "unsupported",
+    "partly-forbidden",
+    "partly-unsupported",
+    "duplicate",
+    "shadowed",
+    "disables",
+    "orphaned",
+    "idle",
+    "released",
+    "unlegislated",
+]
+
+
+class LawFinding(Record):
+    """What the check of a law against the laws in force found, and where.
+
+    `law`, `version`, `clause`, `line` and `column` (both from 1) are the place; `other` is the clause, law or jurisdiction that it
+    has to do with, as one cites it. An error is a clause that can never do what it says.
+    """
+
+    severity: Literal["error", "warning"]
+    kind: LawFindingKind
+    law: LawId
+    version: LawVersionNumber
+    clause: str
+    line: int
+    column: int
+    detail: str
+    other: str | None = None
+
+    def text(self) -> str:
+        """The finding on one line, without the file's name."""
+        return f"line {self.line}, column {self.column}: {self.severity}, {self.clause}: {self.detail}"
 
 
 class LawBody(Record):
