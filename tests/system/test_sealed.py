@@ -13,6 +13,7 @@ CHANNEL = ("--channel", "finance")
 FINANCE = (*CHANNEL, "--as", "Finance")
 
 
+@pytest.mark.long  # its short form is in test_secrecy
 @pytest.mark.timeout(180)
 def test_a_sealed_payload_and_its_key_are_found_nowhere_else(
     empty: Sovchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
