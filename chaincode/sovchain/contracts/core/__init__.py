@@ -3,7 +3,7 @@
 General layout: `codes` are the code lists; `records` and `order_records` what is stored and exchanged; `store` the keys;
 `cedar` and `lawtext` read and check laws; `facts` are what a decision depends on and `gathering` reads them; `engine` decides,
 purely, with `gates` and `obligations`; `effects` is what follows. `ballots`, `registry`, `law`, `calendar`, `sharing`, `receipts`, `duties`, `grants`,
-`orders`, `warrants`, `personal` and `crossing` are the contracts, `standing` and `guarding` what they ask and protect; `anchors`
+`orders`, `warrants`, `personal`, `rights` and `crossing` are the contracts, `standing` and `guarding` what they ask and protect; `anchors`
 and `portable` belong to crossing; `assembly` puts them together for one channel's seats.
 """
 
@@ -19,6 +19,7 @@ from sovchain.contracts.core.personal import PersonalData
 from sovchain.contracts.core.portable import Portable, Receivable
 from sovchain.contracts.core.receipts import Decider, Receipts, recompute_receipt, request_of_receipt_key
 from sovchain.contracts.core.registry import Registry
+from sovchain.contracts.core.rights import Rights
 from sovchain.contracts.core.sharing import Sharing
 from sovchain.contracts.core.warrants import Warrants
 
@@ -35,6 +36,7 @@ __all__ = [
     "Receipts",
     "Receivable",
     "Registry",
+    "Rights",
     "Seats",
     "Sharing",
     "Warrants",
