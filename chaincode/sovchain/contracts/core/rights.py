@@ -231,7 +231,9 @@ class Rights(Contract):
         view = StubView(ctx.stub)
         found = await store.require(view, RightsRequest, store.RIGHTS, subject, request)
         _require_handler(ctx, found)
-        return await _sealed(ctx, found.filing.handler, text_key(request), key)
+        return _sealed(
+            await ctx.stub.get_private_data(implicit_collection(found.filing.handler), text_key(request)), key
+        )
 
     @query
     async def read_answer(self, ctx: Context, subject: Hex32, request: Hex32, key: Transient[bytes]) -> bytes:
@@ -240,7 +242,7 @@ class Rights(Contract):
         view = StubView(ctx.stub)
         await check_reader(ctx, view, subject)
         wallet = await store.require(view, Wallet, store.WALLET, subject)
-        return await _sealed(ctx, wallet.msp_id, answer_key(request), key)
+        return _sealed(await ctx.stub.get_private_data(implicit_collection(wallet.msp_id), answer_key(request)), key)
 
 
 def text_key(request: str) -> str:
@@ -380,8 +382,7 @@ def _wrong_state(found: RightsRequest, why: str) -> Exception:
     return refusal("E_STATE", f"the request is {found.state}", why, "look at how it stands", request=found.id)
 
 
-async def _sealed(ctx: Context, msp_id: str, key_of: str, key: bytes) -> bytes:
-    found = await ctx.stub.get_private_data(implicit_collection(msp_id), key_of)
+def _sealed(found: bytes | None, key: bytes) -> bytes:
     if found is None:
         raise refusal("E_NOT_FOUND", "there is no text", "none was sent, or this peer has no copy", "ask its sender")
     try:
