@@ -128,8 +128,8 @@ def _header(policy: Node, given: LawHeader | None) -> LawHeader:
         return LawHeader.model_validate({**values, "jurisdiction": place, "level": level_of(place or "")})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = {"law": "uid", "version": "uid", "title": "dc:title", "effective_from": "sov:effectiveFrom"}
-        where = policy.at(name.get(str(first["loc"][0]) if first["loc"] else "", "uid"))
+        names = {"law": "uid", "version": "uid", "title": "dc:title", "effective_from": "sov:effectiveFrom"}
+        where = policy.at(names.get(str(first["loc"][0]) if first["loc"] else "", "uid"))
         raise OdrlError(where, first["msg"].removeprefix("Value error, ")) from None
 
 
@@ -293,11 +293,12 @@ def _value(kind: str, entity: str, value: str | int) -> str:
 
 def _duty(node: Node) -> str:
     node.ignore("type", "uid")
-    value, names = node.get("action"), ()
+    value = node.get("action")
+    columns: Sequence[str] = ()
     if isinstance(value, dict) and "rdf:value" in value:
         action = Node(value, node.at("action"))
         word = identified(action.get("rdf:value"), action.at("rdf:value"))
-        names = tuple(_columns(action))
+        columns = _columns(action)
         action.done({})
     else:
         word = identified(value, node.at("action"))
@@ -305,10 +306,10 @@ def _duty(node: Node) -> str:
     if kind is None:
         raise OdrlError(node.at("action"), f"`{word}` is no duty of laws: known are {', '.join(_DUTIES)}")
     if kind in {"mask", "fields"}:
-        if not names:
+        if not columns:
             raise OdrlError(node.at("action"), f"{word} names columns: refine it by sov:column isAnyOf")
-        arguments = ", ".join(names)
-    elif names:
+        arguments = ", ".join(columns)
+    elif columns:
         raise OdrlError(node.at("action"), f"{word} takes no columns")
     elif kind == "notify":
         arguments = _party(node, "informedParty", "urn:sovchain:msp:")
