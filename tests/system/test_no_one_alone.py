@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from attackers import CHANNEL, Attacked, attacked, endorsed, signed_by, turned
+from cryptography.x509.oid import NameOID
 from fabric_protos.common import configtx_pb2, policies_pb2
 from fabricprograms import fabric_programs
 
@@ -35,13 +36,16 @@ from sovchain.network.material import Material
 from sovchain.network.nodes import Administrator
 from sovchain.network.runtimes.chaincodes import serve_environment
 from sovchain.network.stored import stored_blocks
+from sovchain.network.topology import Topology, User
 from sovchain.protocol import lifecycle
 from sovchain.protocol.blocks import parse_block
 from sovchain.protocol.channelconfig import DEFAULT_ACLS, ChannelBundle
 from sovchain.protocol.errors import PolicyUnsatisfied
+from sovchain.protocol.identity import parse_identity
 from sovchain.protocol.policies import Policy, SignaturePolicy
 from sovchain.protocol.proposals import Invocation
 from sovchain.protocol.transactions import parse_transaction
+from sovchain.sovereign import Sovereign, pseudonym
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
 
@@ -58,6 +62,25 @@ ALONE = {
 OWN = {"Readers", "Writers", "Admins", "Endorsement"}
 
 
+# An official of Finance, whom her organisation enrols under pseudonyms, one for each purpose.
+NAME, NUMBER, KEY = "Wang Xiaoming", "520102198002030415", bytes(range(32))
+ENROLLED = {
+    purpose: pseudonym(KEY, f"enrolment/{purpose}", NUMBER)[:32] for purpose in ("credit-assessment", "marketing")
+}
+
+
+def topology() -> Topology:
+    """The default network with two identities of one person."""
+    default = default_topology()
+    finance = default.organization("Finance")
+    claims = finance.user("User1").attributes
+    users = (*finance.users, *(User(name=name, attributes=claims) for name in ENROLLED.values()))
+    organizations = [
+        part.model_copy(update={"users": users}) if part == finance else part for part in default.organizations
+    ]
+    return default.model_copy(update={"organizations": tuple(organizations)})
+
+
 @pytest_asyncio.fixture(
     scope="module", loop_scope="module", params=["embedded", pytest.param("native", marks=pytest.mark.long)]
 )
@@ -66,7 +89,7 @@ async def net(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     if request.param == "native":
         await asyncio.to_thread(fabric_programs, "3.1")
     folder = tmp_path_factory.mktemp("alone") / "network"
-    async with Network.up(default_topology(), request.param, folder) as network, AsyncExitStack() as stack:
+    async with Network.up(topology(), request.param, folder) as network, AsyncExitStack() as stack:
         yield await attacked(network, stack)
 
 
@@ -343,3 +366,30 @@ async def evaluated(contract: Contract, request: str) -> Receipt:
         except FabricError:
             await asyncio.sleep(0.5)
     return await contract.evaluate(Sharing.decide, request)
+
+
+async def test_t26_blocks_tell_organisation_role_and_pseudonym_of_who_looked_and_no_more(net: Attacked) -> None:
+    """The submitter's certificate is in every block: what it says is what the organisation had written into it."""
+    names = set()
+    for purpose, user in ENROLLED.items():
+        async with net.network.connect("Finance", user) as gateway:
+            answer = await Sovereign(gateway.network(CHANNEL)).request(net.dataset, purpose)
+        assert answer.decision == ("permit" if purpose == "credit-assessment" else "deny")
+        names.add(f"{user}@finance.guiyang.example")
+    blocks, seen = list(stored_blocks(net.network.directory, CHANNEL)), set()
+    for block in blocks[1:]:
+        for envelope in parse_block(block).data.data:
+            who = parse_identity(parse_transaction(envelope).creator)
+            common = who.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+            if common in names:
+                seen.add(common)
+                units = {one.value for one in who.certificate.subject if one.oid != NameOID.COMMON_NAME}
+                assert units <= {"client", "CN", "Finance", "finance.guiyang.example"}, units
+                assert set(who.attributes) <= {"role", "clearance", "hf.Affiliation", "hf.EnrollmentID", "hf.Type"}
+    assert seen == names, "the test would be void"
+    assert len(names) == 2, "nobody without the key joins two purposes of one person"
+    everything = b"".join(blocks)
+    for marker in (NAME, NUMBER, *NAME.split()):
+        assert marker.encode() not in everything
+    # Whoever holds the key finds out.
+    assert f"{pseudonym(KEY, 'enrolment/marketing', NUMBER)[:32]}@finance.guiyang.example" in seen
