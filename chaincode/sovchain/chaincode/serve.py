@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -21,12 +22,12 @@ from sovchain.chaincode.determinism.guard import MODES, DeterminismMode
 from sovchain.chaincode.errors import ServiceError
 from sovchain.chaincode.handler import Limits
 from sovchain.chaincode.health import Health
-from sovchain.chaincode.log import Log
 from sovchain.chaincode.ownreads import OWN_READS_VARIABLE, OwnReadsMode
 from sovchain.chaincode.peerstub import StubOptions
 from sovchain.chaincode.server import ChaincodeService
 from sovchain.chaincode.tls import ClientTls, ServerTls, read_pem
 from sovchain.chaincode.watchdog import TASK_PREFIX, Watchdog
+from sovchain.rpc.log import Log
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -251,7 +252,12 @@ async def run_services(specs: Sequence[ServiceSpec], options: RunOptions) -> Non
     Raises:
         ServiceError: one of the services cannot start; none is left running.
     """
-    loaded = {spec.chaincode: _loaded(spec.chaincode, options) for spec in specs}
+    gc.disable()  # what loading makes stays: looking for garbage in it, now or later, is time lost
+    try:
+        loaded = {spec.chaincode: _loaded(spec.chaincode, options) for spec in specs}
+    finally:
+        gc.freeze()
+        gc.enable()
     services = [
         ChaincodeService(
             loaded[spec.chaincode],

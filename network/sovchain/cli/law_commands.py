@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -13,10 +13,15 @@ from sovchain.cli.output import Output
 from sovchain.cli.problems import CommandError
 
 if TYPE_CHECKING:
+    from sovchain.contracts.core.calendar import Calendar
     from sovchain.contracts.core.records import BallotView, LawFinding, Organisation
     from sovchain.sovereign import Proposed
 
-law = typer.Typer(name="law", help="Laws on the ledger: check, enact, amend, repeal, list.", no_args_is_help=True)
+T = TypeVar("T")
+
+law = typer.Typer(
+    name="law", help="Laws on the ledger: check, enact, amend, repeal, list; calendars.", no_args_is_help=True
+)
 registry = typer.Typer(name="registry", help="The organisations that a channel has admitted.", no_args_is_help=True)
 
 Voters = Annotated[
@@ -29,15 +34,18 @@ Voters = Annotated[
 
 def load_organisations(path: Path) -> list[Organisation]:
     """Read the organisations to admit from a YAML file. Raises CommandError."""
+    from sovchain.contracts.core.records import Organisation
+
+    return _load(path, list[Organisation], "write a list of organisations as in examples/registry/finance.yaml")
+
+
+def _load(path: Path, kind: type[T], remedy: str) -> T:
     import yaml
     from pydantic import TypeAdapter, ValidationError
 
-    from sovchain.contracts.core.records import Organisation
-
-    remedy = "write a list of organisations as in examples/registry/finance.yaml"
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return TypeAdapter(list[Organisation]).validate_python(found)
+        return TypeAdapter(kind).validate_python(found)
     except FileNotFoundError:
         raise CommandError(f"cannot read {path}", "there is no such file", "check the path") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -48,6 +56,13 @@ def load_organisations(path: Path) -> list[Organisation]:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise CommandError(f"{path} cannot be used", f"{place}: {first['msg']}", remedy) from None
+
+
+def load_calendar(path: Path) -> Calendar:
+    """Read a year's working-day calendar from a YAML file. Raises CommandError."""
+    from sovchain.contracts.core.calendar import Calendar
+
+    return _load(path, Calendar, "write a calendar as in examples/calendars/cn-2026.yaml")
 
 
 async def _vote(
@@ -212,6 +227,25 @@ async def repeal(
         proposed = await office.propose_repeal(name, effective_from)
     view, steps = await _vote(directory, channel, voters, proposed)
     _show_ballot(out, f"repeal of {name}", proposed, view, steps, findings)
+
+
+@law.command("calendar")
+@command
+async def enact_calendar(
+    file: Annotated[Path, typer.Argument(help="A year's working days in YAML, as in examples/calendars.")],
+    channel: Channel,
+    who: Voters,
+    directory: Directory = DEFAULT_DIRECTORY,
+    json_output: Json = False,
+) -> None:
+    """Propose a year's working-day calendar and vote for it. Statutory periods are counted by what is enacted."""
+    calendar = load_calendar(file)
+    voters = _voters(who)
+    async with sovereign(directory, voters[0], channel, default_user="Admin") as office:
+        proposed = await office.propose_calendar(calendar)
+    view, steps = await _vote(directory, channel, voters, proposed)
+    what = f"calendar of {calendar.jurisdiction} for {calendar.year}, {len(calendar.holidays)} holidays"
+    _show_ballot(Output(as_json=json_output), what, proposed, view, steps)
 
 
 @law.command("vote")

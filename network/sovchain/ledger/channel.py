@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import structlog
 from fabric_protos.ledger.rwset import rwset_pb2
@@ -37,6 +38,8 @@ from sovchain.ledger.errors import (
     StorageCorrupt,
 )
 from sovchain.ledger.faults import Faults
+from sovchain.ledger.marks import break_seal, seal
+from sovchain.ledger.operations.metrics import LedgerMetrics
 from sovchain.ledger.orderer import (
     SERVICE_UNAVAILABLE,
     OrderedEnvelope,
@@ -55,13 +58,15 @@ from sovchain.ledger.saved import (
     saved_private,
 )
 from sovchain.ledger.simulator import TxSimulator
-from sovchain.ledger.state import CommittedState, Snapshot, View, ViewPool
+from sovchain.ledger.state import CommittedState, PrivateWriteSet, Snapshot, View, ViewPool
 from sovchain.ledger.storage import ChainState, LedgerStore
 from sovchain.protocol.blocks import parse_block
 from sovchain.protocol.channelconfig import ChannelBundle
 from sovchain.protocol.errors import ProtocolError
 from sovchain.protocol.lifecycle import implicit_collection_msp
 
+_LOG_EVERY_BLOCKS = 64
+_T = TypeVar("_T")
 _log = structlog.get_logger("sovchain.ledger.channel")
 
 
@@ -110,6 +115,8 @@ class Channel:
         self._committing = asyncio.Lock()
         self._waiters: dict[str, set[asyncio.Future[tuple[int, int]]]] = {}
         self._collections: dict[str, Mapping[str, Collection]] = {}
+        self._defined_at = committer.chain.height
+        """Height since which no block has changed a chaincode's definition, an approval of one, or the configuration."""
         self._cutting = Cutting()
         self._turn = 0
         """How often the channel went back to a snapshot."""
@@ -117,6 +124,8 @@ class Channel:
         """Batches that were taken from the queue, and those of them that are committed or dropped."""
         self.faults = Faults()
         """What is to go wrong with batches; a ledger gives all its channels one."""
+        self.metrics = LedgerMetrics()
+        """What measures the commits; a ledger gives all its channels one."""
         self._stopped: ChannelStopped | None = None
         self._closed = False
         self._released = False
@@ -215,6 +224,11 @@ class Channel:
         self._pool.renew()
         return self._pool.open(self._chain.height)
 
+    def lead(self, orderer: SigningNode) -> None:
+        """Have the next blocks made by this ordering node."""
+        if orderer is not self._orderer:
+            self._orderer = self._committer.orderer = orderer
+
     # Ordering -----------------------------------------------------------------------------------------------------
 
     async def order(self, envelope: bytes) -> None:
@@ -283,6 +297,8 @@ class Channel:
             self._publish(prepared, view)
             if self._committer.scrub_due:
                 await self._scrub()
+            if self._chain.height % _LOG_EVERY_BLOCKS == 0:
+                await self._restart_log()
         return self._chain.height
 
     async def follow(self, block: bytes) -> int:
@@ -331,6 +347,7 @@ class Channel:
             self._turn += 1
             committer, view = await asyncio.get_running_loop().run_in_executor(self._worker, self._restore, folder)
             self._committer, self._chain, self._bundle = committer, committer.chain, committer.bundle
+            self._defined_at = self._chain.height
             self._collections.clear()
             self._show(view)
             self._queue.change(self._cutting.over(self._bundle.batch))
@@ -392,6 +409,13 @@ class Channel:
             raise CollectionMissing(text, namespace, collection)
         return defined[collection].members
 
+    def same_definitions(self, height: int, other: int) -> bool:
+        """Whether chaincodes, their collections and who approved them are the same after `height` and `other` blocks.
+
+        False also where that is not known any more.
+        """
+        return height == other or min(height, other) >= self._defined_at
+
     def collections(self, namespace: str) -> tuple[collection_pb2.StaticCollectionConfig, ...] | None:
         """Collections that are in force for a chaincode, implicit ones last; None if it is not defined."""
         found = self._collections.get(namespace)
@@ -403,6 +427,21 @@ class Channel:
                 return None
             self._collections[namespace] = found
         return tuple(collection.config for collection in found.values())
+
+    def collections_before(self, namespace: str, number: int) -> Mapping[str, Collection]:
+        """Collections that were in force for a chaincode before block `number`; those of today's members for the rest.
+
+        Mirrors `core/ledger/confighistory/mgr.go` MostRecentCollectionConfigBelow with kv_ledger.go's implicit ones.
+        """
+
+        def get(key: str) -> bytes | None:
+            return self._reader.value_before(LIFECYCLE_NAMESPACE, key, number)
+
+        return collections_of(namespace, get, self._bundle.application_msp_ids) or {}
+
+    def private_written(self, msp_id: str, number: int) -> list[PrivateWriteSet]:
+        """What a committed block wrote to the collections that `msp_id` holds (`Snapshot.private_written`)."""
+        return self._reader.private_written(msp_id, number)
 
     # What is committed ----------------------------------------------------------------------------------------------
 
@@ -514,6 +553,8 @@ class Channel:
                         self._publish(prepared, view)
                         if self._committer.scrub_due:
                             await self._scrub()
+                        if self._chain.height % _LOG_EVERY_BLOCKS == 0:
+                            await self._restart_log()
                 self._handled += 1
                 self._advance()
         except Exception as error:
@@ -531,20 +572,27 @@ class Channel:
 
     def _commit(self, envelopes: list[bytes]) -> tuple[Prepared, View]:
         """In the channel's thread: one block from envelopes to a view that contains it."""
-        return self._written(self._committer.prepare(envelopes))
+        return self._written(self._committer.prepare, envelopes)
 
     def _commit_received(self, block: bytes) -> tuple[Prepared, View]:
         """In the channel's thread: the same for a block that was ordered elsewhere."""
-        return self._written(self._committer.prepare_received(block))
+        return self._written(self._committer.prepare_received, block)
 
-    def _written(self, prepared: Prepared) -> tuple[Prepared, View]:
+    def _written(self, prepare: Callable[[_T], Prepared], content: _T) -> tuple[Prepared, View]:
+        begun = time.perf_counter()
+        prepared = prepare(content)
+        writing = time.perf_counter()
         self._committer.write(prepared)
+        written = time.perf_counter()
+        self.metrics.committed(self.channel_id, written - begun, written - writing, prepared.kinds)
         return prepared, self._pool.open(prepared.record.chain.height)
 
     def _publish(self, prepared: Prepared, view: View) -> None:
         """Make a commit visible, then tell those who wait for it."""
         self._chain = prepared.record.chain
-        self._collections.clear()
+        if prepared.changes_definitions:
+            self._defined_at = self._chain.height
+            self._collections.clear()
         self._show(view)
         if prepared.bundle is not self._bundle:
             self._bundle = prepared.bundle
@@ -569,6 +617,15 @@ class Channel:
         await loop.run_in_executor(self._worker, self._committer.checkpoint)
         self._show(await loop.run_in_executor(self._worker, self._pool.open, self._chain.height))
         await loop.run_in_executor(self._worker, self._committer.scrub)
+
+    async def _restart_log(self) -> None:
+        """Let a long write-ahead log begin anew: what is read from now on is read from the file.
+
+        Snapshots that are open on an older view stand in the way: then it is tried again some blocks later.
+        """
+        loop = asyncio.get_running_loop()
+        if await loop.run_in_executor(self._worker, self._store.restart_log):
+            self._show(await loop.run_in_executor(self._worker, self._pool.open, self._chain.height))
 
     def _advance(self) -> None:
         advanced, self._advanced = self._advanced, asyncio.Event()
@@ -598,7 +655,9 @@ class Channel:
         self._lookup.connection.close()
         for store in self._private.values():
             store.close()
+            seal(store.path)
         self._store.close()
+        seal(self._store.path)
 
 
 @dataclass(frozen=True)
@@ -625,6 +684,7 @@ def _open_files(directory: Path, msp_ids: list[str], orderer: SigningNode) -> _O
     if not LedgerStore.exists(path):
         raise ChannelMissing(directory)
     complete_restore(directory)
+    break_seal(path)
     store = LedgerStore.open(path)
     private: dict[str, PrivateStore] = {}
     try:
@@ -645,7 +705,9 @@ def _open_files(directory: Path, msp_ids: list[str], orderer: SigningNode) -> _O
 
 
 def _open_private(directory: Path, chain: ChainState, msp_id: str) -> PrivateStore:
-    return PrivateStore.open(saved_private(directory, msp_id), chain.channel_id, msp_id, chain.height)
+    path = saved_private(directory, msp_id)
+    break_seal(path)
+    return PrivateStore.open(path, chain.channel_id, msp_id, chain.height)
 
 
 def _stored_bundle(store: LedgerStore, chain: ChainState) -> ChannelBundle:

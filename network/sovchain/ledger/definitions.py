@@ -45,7 +45,7 @@ class EndorsementInfo:
 
 
 class Definitions:
-    """Committed definitions and approvals as snapshots show them, remembered until the next block."""
+    """Committed definitions and approvals as snapshots show them, remembered until a block changes one of the channel."""
 
     def __init__(self) -> None:
         self._committed: dict[tuple[str, str], tuple[int, ChaincodeDefinition | None]] = {}
@@ -55,7 +55,7 @@ class Definitions:
         """Return the committed definition of a chaincode, None if the channel has none."""
         key = (channel.channel_id, name)
         cached = self._committed.get(key)
-        if cached is not None and cached[0] == snapshot.height:
+        if cached is not None and channel.same_definitions(cached[0], snapshot.height):
             return cached[1]
         definition = read_definition(lambda entry: snapshot.get(LIFECYCLE_NAMESPACE, entry), name)
         _remember(self._committed, key, (snapshot.height, definition))
@@ -103,7 +103,7 @@ class Definitions:
         """Return the package that the organisation approved for this definition, None without an approval of it."""
         key = (channel.channel_id, definition.name, msp_id)
         cached = self._approved.get(key)
-        if cached is not None and cached[0] == snapshot.height:
+        if cached is not None and channel.same_definitions(cached[0], snapshot.height):
             return cached[1]
         package_id = None
         if not approval_mismatches(approval_hashes(snapshot, msp_id), definition):

@@ -7,7 +7,7 @@ layout is a set of organisations; layouts are tried from the best to the worst u
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +20,7 @@ from sovchain.ledger.channel import Channel
 from sovchain.ledger.errors import LedgerError
 from sovchain.ledger.registry import Registry
 from sovchain.ledger.state import Snapshot
+from sovchain.protocol.channelconfig import ChannelBundle
 from sovchain.protocol.errors import ProtocolError
 from sovchain.protocol.lifecycle import ChaincodeDefinition, collection_policy, with_defaults
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 MAX_LAYOUTS: Final = 10_000
 """Combinations of organisations that are looked at for one policy; inquire.go combinationsUpperBound."""
 _MAX_POLICY_DEPTH: Final = 64
+_MAX_KNOWN: Final = 1_024
 
 Layout = frozenset[str]
 """MSP ids whose peers endorse together."""
@@ -51,6 +53,26 @@ class Candidate:
 
     msp_id: str
     satisfies: Callable[[msp_principal_pb2.MSPPrincipal], bool]
+
+
+@dataclass(frozen=True)
+class KnownPlan:
+    """Layouts that were worked out before, and what they rest on."""
+
+    bundle: ChannelBundle
+    height: int
+    peers: tuple[str, ...]
+    able: Mapping[str, Layout]
+    layouts: tuple[Layout, ...]
+
+    def holds(self, channel: Channel, height: int, peers: tuple[str, ...], able: Mapping[str, Layout]) -> bool:
+        """Whether working them out anew for a snapshot of this height would give the same."""
+        return (
+            channel.bundle is self.bundle
+            and channel.same_definitions(self.height, height)
+            and peers == self.peers
+            and able == self.able
+        )
 
 
 class EndorsementPlanner:
@@ -79,6 +101,22 @@ class EndorsementPlanner:
         Raises:
             NoPlanError: a chaincode is not defined, or no set of available peers satisfies the policies.
         """
+        registry, channel, height = self._registry, self._channel, self._snapshot.height
+        able = {call.name: frozenset(self.peers_with(call.name)) for call in interest.chaincodes}
+        peers = tuple(peer.msp_id for peer in registry.peers_of(channel))
+        key = (channel.channel_id, preferred, interest.SerializeToString(deterministic=True))
+        known = registry.plans.get(key)
+        if known is not None and known.holds(channel, height, peers, able):
+            return list(known.layouts)
+        layouts = self._layouts(interest, preferred, able)
+        if len(registry.plans) >= _MAX_KNOWN:
+            registry.plans.clear()  # interests come from clients
+        registry.plans[key] = KnownPlan(channel.bundle, height, peers, able, tuple(layouts))
+        return layouts
+
+    def _layouts(
+        self, interest: proposal_response_pb2.ChaincodeInterest, preferred: str, able: Mapping[str, Layout]
+    ) -> list[Layout]:
         calls = interest.chaincodes
         definitions = {call.name: self._definition(call.name) for call in calls}
         candidates = [self._candidate(peer) for peer in self._eligible(calls)]
@@ -91,8 +129,8 @@ class EndorsementPlanner:
         layouts = [layout for layout in layouts if layout]
         if not layouts:
             raise NoPlanError(f"{_NO_PLAN}no principal sets remained after filtering")
-        able = frozenset.intersection(*(frozenset(self.peers_with(call.name)) for call in calls))
-        layouts = [layout for layout in layouts if layout <= able]
+        everywhere = frozenset.intersection(*(able[call.name] for call in calls))
+        layouts = [layout for layout in layouts if layout <= everywhere]
         if not layouts:
             raise NoPlanError(f"{_NO_PLAN}required chaincodes are not installed on sufficient peers")
         return sorted(layouts, key=lambda layout: (preferred not in layout, len(layout), sorted(layout)))

@@ -16,6 +16,7 @@ from sovchain.ledger.faults import Faults
 from sovchain.protocol.blocks import header_hash, parse_block
 
 if TYPE_CHECKING:
+    from sovchain.ledger.endorsement_plan import KnownPlan
     from sovchain.ledger.peer import Peer
 
 SimulateTwice = Literal["always", "endorse", "never"]
@@ -26,7 +27,7 @@ StateDatabase = Literal["leveldb", "couchdb"]
 """As which state database the ledger behaves: without rich queries, or with them and with CouchDB's rules for keys."""
 
 
-async def _no_join(_genesis_block: bytes) -> None:
+async def _no_join(_genesis_block: bytes, _msp_id: str | None = None) -> None:
     raise LedgerError("this ledger joins no channels while it starts; send the request again")
 
 
@@ -43,7 +44,8 @@ class Registry:
         clock: the ledger's time, that certificates expire by and that requests are compared with.
         faults: what is to go wrong on request.
         events: events of recent blocks.
-        join: joins the channel of a genesis block.
+        plans: endorsement plans by channel, preferred organisation and interest.
+        join: joins the peer of an organisation to the channel of a genesis block.
     """
 
     channels: dict[str, Channel] = field(default_factory=dict)
@@ -54,7 +56,8 @@ class Registry:
     clock: LedgerClock = field(default_factory=LedgerClock)
     faults: Faults = field(default_factory=Faults)
     events: EventCache = field(default_factory=EventCache)
-    join: Callable[[bytes], Awaitable[None]] = _no_join
+    plans: dict[tuple[str, str, bytes], KnownPlan] = field(default_factory=dict)
+    join: Callable[[bytes, str | None], Awaitable[None]] = _no_join
     _access: dict[str, ChannelAccess] = field(default_factory=dict, repr=False)
 
     def channel_of(self, msp_id: str, channel_id: str) -> Channel | None:
@@ -71,6 +74,7 @@ class Registry:
     def forget(self, channel_ids: Iterable[str]) -> None:
         """Forget what is remembered of blocks, after channels went back to earlier ones."""
         self.definitions.forget()
+        self.plans.clear()
         for channel_id in channel_ids:
             self.events.forget(channel_id)
 

@@ -36,9 +36,16 @@ from sovchain.contracts.core.codes import (
 )
 from sovchain.contracts.core.facts import DecisionInput, LawVersion, OrganisationFacts, Resource, Subject
 from sovchain.contracts.core.gates import Fault, cosign_faults, delegation_fault, gate_faults, may_act_as
-from sovchain.contracts.core.obligations import ObligationError, granted_fields, parse_obligations, united
+from sovchain.contracts.core.obligations import (
+    ObligationError,
+    granted_fields,
+    granted_masks,
+    granted_rows,
+    parse_obligations,
+    united,
+)
 from sovchain.contracts.core.question import question
-from sovchain.contracts.core.records import Obligation, Reason
+from sovchain.contracts.core.records import Mask, Obligation, Reason, RowRule
 from sovchain.protocol.canonical import canonical_json
 
 __all__ = [
@@ -88,8 +95,8 @@ _UNREADABLE: Final = "the law cannot be read"
 class Decision:
     """The outcome. `reasons` is sorted; for a permit it names every clause that permitted.
 
-    `obligations` are those of all of these clauses together; `fields` the columns that are granted, None for all. A denial
-    has neither.
+    `obligations` are those of all of these clauses together; `fields` the columns that are granted, None for all; `masks` what is
+    done to them, and `rows` the rules for the rows that are granted, None for all. A denial has none of them.
     """
 
     decision: Literal["permit", "deny"]
@@ -98,6 +105,8 @@ class Decision:
     law_set_hash: str
     obligations: tuple[Obligation, ...] = ()
     fields: tuple[str, ...] | None = None
+    masks: tuple[Mask, ...] | None = None
+    rows: tuple[RowRule, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -130,16 +139,32 @@ def decide(request: DecisionInput) -> Decision:
         problems.append(_problem("E_DEFAULT_DENY", "default-deny", "no law permits it"))
     obligations, obligation_problems = _obligations(permits)
     problems += obligation_problems
-    fields = granted_fields(request.resource.columns if request.resource else (), request.fields, obligations)
-    if fields == ():
-        problems.append(_problem("E_OBLIGATION", "no-fields", "no column is left of what was asked for"))
+    columns = request.resource.columns if request.resource else ()
+    fields = granted_fields(columns, request.fields, obligations)
+    masks = granted_masks(columns if fields is None else fields, obligations)
+    rows = granted_rows(request.rows, obligations)
+    problems += _grant_problems(columns if fields is None else fields, fields, masks or (), rows or ())
     wanted = {name for one in obligations if one.kind == "cosign" for name in one.names}
     problems += _from(cosign_faults(request, wanted))
     if problems:
         code = min((problem.code for problem in problems), key=DENIAL_CODES.index)
         return Decision("deny", code, _sorted(problem.reason for problem in problems), law_set_hash(laws))
     cited = _sorted(policy.citation for policy in permits)
-    return Decision("permit", "", cited, law_set_hash(laws), obligations, fields)
+    return Decision("permit", "", cited, law_set_hash(laws), obligations, fields, masks, rows)
+
+
+def _grant_problems(
+    shown: Sequence[str], fields: Sequence[str] | None, masks: Sequence[Mask], rows: Sequence[RowRule]
+) -> Iterable[_Problem]:
+    """What makes a grant one of nothing, or one that nobody could check."""
+    if fields is not None and not fields:
+        yield _problem("E_OBLIGATION", "no-fields", "no column is left of what was asked for")
+    for rule in rows:
+        if not rule.values:
+            yield _problem("E_OBLIGATION", "no-rows", "no row is left of what was asked for")
+        elif rule.column not in shown or any(mask.column == rule.column for mask in masks):
+            named = ascii(rule.column)[:60]
+            yield _problem("E_OBLIGATION", "rows-column", f"rows are chosen by {named}, which is not granted unmasked")
 
 
 def _from(faults: Iterable[Fault]) -> list[_Problem]:

@@ -76,6 +76,7 @@ async def gather(view: StateView, request: Request, *, timestamp: datetime, chan
         laws=await _with_texts(view, laws_in_force((law_version(law) for law in enacted), timestamp)),
         fields=request.fields,
         processors=processors,
+        rows=request.rows,
         evidence=evidence,
     )
 
