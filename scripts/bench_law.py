@@ -159,8 +159,11 @@ async def releases(runtime: str, seconds: float) -> dict[str, Any]:
             owner = (await stack.enter_async_context(network.connect("Government"))).network(CHANNEL)
             asking, giving, counter = Sovereign(user), Sovereign(owner), user.contract("probe")
 
+            keys = itertools.count()
+
             async def plain(worker: int) -> None:
-                await counter.submit(Probe.add, f"key-{worker}", 1)
+                # 500 keys in turn: the endorsers of the next change of a key have committed its last one.
+                await counter.submit(Probe.add, f"key-{next(keys) % 500}", 1)
 
             async def released(worker: int) -> None:
                 answer = await asking.request(net.dataset, "credit-assessment")
