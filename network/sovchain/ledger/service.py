@@ -84,7 +84,7 @@ class Service:
                 await abort(context, error)
             except Exception as error:
                 await self._defect(name, context, error)
-            raise AssertionError("abort returned")
+            return b""  # the client has left
 
         self._methods[name] = grpc.unary_unary_rpc_method_handler(handler)
 
@@ -130,8 +130,12 @@ class Service:
         return grpc.method_handlers_generic_handler(self.name, self._methods)
 
     async def _defect(self, method: str, context: Context, error: Exception) -> None:
+        """End a call after an error that nobody foresaw. Returns when it was only that the client has left."""
         if isinstance(error, grpc.aio.AbortError | grpc.aio.UsageError):
             raise error  # the call has ended already: aborted here, or left by the client
+        if isinstance(error, grpc.aio.InternalError):
+            _log.debug("client left", service=self.name, method=method)
+            return
         # The text of an unexpected error may hold data of the call, so the client gets none of it.
         _log.exception("call failed", service=self.name, method=method, error=type(error).__name__)
         await context.abort(grpc.StatusCode.INTERNAL, "internal error of the ledger, see its log")
