@@ -21,7 +21,6 @@ from sovchain.client import (
     ChannelTrust,
     CommitRejected,
     Contract,
-    DeliverError,
     EndorseError,
     EndorsementsInsufficient,
     EvaluateError,
@@ -522,19 +521,7 @@ async def test_events_go_on_at_a_checkpoint(world: World) -> None:
 
 # -- blocks ----------------------------------------------------------------------------------------------------------
 
-no_private_blocks = not_implemented(
-    runtime="embedded", reason="DeliverWithPrivateData is not served", raises=DeliverError
-)
-KINDS = [
-    "blocks",
-    "filtered_blocks",
-    pytest.param(
-        "blocks_and_private_data",
-        marks=pytest.mark.fabric_not_implemented(
-            runtime="embedded", reason="DeliverWithPrivateData is not served", raises=DeliverError
-        ),
-    ),
-]
+KINDS = ["blocks", "filtered_blocks", "blocks_and_private_data"]
 
 
 def number_of(block: Any) -> int:
@@ -585,7 +572,6 @@ async def test_blocks_go_on_at_a_checkpoint(world: World, kind: str) -> None:
         assert number_of(await asyncio.wait_for(anext(source), 30)) <= again.block_number
 
 
-@no_private_blocks
 async def test_private_data_come_with_their_blocks(world: World) -> None:
     done = await (
         world.alpha.contract()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
+import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -26,6 +28,7 @@ from google.protobuf.message import Message
 from ledger_world import CHAINCODE, NOW, Signer, World, sign_envelope
 from raw_chaincode import RawChaincode, ordinary
 
+from sovchain.client._given import rpc_error_of
 from sovchain.client._status import failure_of
 from sovchain.client.errors import ErrorDetail
 from sovchain.ledger.node import EmbeddedLedger, NodeSpec
@@ -147,7 +150,21 @@ class Services:
             tls_root_pems=self.tls.root_pem,
             client_auth=msp_id in mutual_tls,
             msp_config=msp,
+            operations_listen="127.0.0.1:0",
+            admin_listen="127.0.0.1:0" if msp_id == "OrdererMSP" else "",
         )
+
+    def http(self, host: str, *, admin: bool = False, certified: bool = True) -> httpx.AsyncClient:
+        """A client of a node's operations endpoint or administration, with a certificate of the nodes' TLS root."""
+        context = ssl.create_default_context(cadata=self.tls.root_pem.decode())
+        if certified:
+            certificate, key = self.tls.issue("administrator")
+            path = self.directory / "administrator.pem"
+            path.write_bytes(key + certificate)
+            context.load_cert_chain(path)
+        address = self.ledger.admin_address_of(host) if admin else self.ledger.operations_address_of(host)
+        url = f"https://localhost:{address.rpartition(':')[2]}"
+        return httpx.AsyncClient(base_url=url, verify=context, trust_env=False)
 
     async def stop(self) -> None:
         for channel in self._channels.values():
@@ -446,7 +463,7 @@ async def failure(call: Any) -> Failure:
     try:
         result = await call
     except grpc.aio.AioRpcError as error:
-        return Failure(error.code(), error.details() or "", failure_of(error, "", 0.0).details)
+        return Failure(error.code(), error.details() or "", failure_of(rpc_error_of(error), "", 0.0).details)
     raise AssertionError(f"the call succeeded: {result}")
 
 

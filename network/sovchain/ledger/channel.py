@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import structlog
 from fabric_protos.ledger.rwset import rwset_pb2
@@ -38,6 +39,7 @@ from sovchain.ledger.errors import (
 )
 from sovchain.ledger.faults import Faults
 from sovchain.ledger.marks import break_seal, seal
+from sovchain.ledger.operations.metrics import LedgerMetrics
 from sovchain.ledger.orderer import (
     SERVICE_UNAVAILABLE,
     OrderedEnvelope,
@@ -56,7 +58,7 @@ from sovchain.ledger.saved import (
     saved_private,
 )
 from sovchain.ledger.simulator import TxSimulator
-from sovchain.ledger.state import CommittedState, Snapshot, View, ViewPool
+from sovchain.ledger.state import CommittedState, PrivateWriteSet, Snapshot, View, ViewPool
 from sovchain.ledger.storage import ChainState, LedgerStore
 from sovchain.protocol.blocks import parse_block
 from sovchain.protocol.channelconfig import ChannelBundle
@@ -64,6 +66,7 @@ from sovchain.protocol.errors import ProtocolError
 from sovchain.protocol.lifecycle import implicit_collection_msp
 
 _LOG_EVERY_BLOCKS = 64
+_T = TypeVar("_T")
 _log = structlog.get_logger("sovchain.ledger.channel")
 
 
@@ -121,6 +124,8 @@ class Channel:
         """Batches that were taken from the queue, and those of them that are committed or dropped."""
         self.faults = Faults()
         """What is to go wrong with batches; a ledger gives all its channels one."""
+        self.metrics = LedgerMetrics()
+        """What measures the commits; a ledger gives all its channels one."""
         self._stopped: ChannelStopped | None = None
         self._closed = False
         self._released = False
@@ -218,6 +223,11 @@ class Channel:
         self._committer.add_private(msp_id, store)
         self._pool.renew()
         return self._pool.open(self._chain.height)
+
+    def lead(self, orderer: SigningNode) -> None:
+        """Have the next blocks made by this ordering node."""
+        if orderer is not self._orderer:
+            self._orderer = self._committer.orderer = orderer
 
     # Ordering -----------------------------------------------------------------------------------------------------
 
@@ -418,6 +428,21 @@ class Channel:
             self._collections[namespace] = found
         return tuple(collection.config for collection in found.values())
 
+    def collections_before(self, namespace: str, number: int) -> Mapping[str, Collection]:
+        """Collections that were in force for a chaincode before block `number`; those of today's members for the rest.
+
+        Mirrors `core/ledger/confighistory/mgr.go` MostRecentCollectionConfigBelow with kv_ledger.go's implicit ones.
+        """
+
+        def get(key: str) -> bytes | None:
+            return self._reader.value_before(LIFECYCLE_NAMESPACE, key, number)
+
+        return collections_of(namespace, get, self._bundle.application_msp_ids) or {}
+
+    def private_written(self, msp_id: str, number: int) -> list[PrivateWriteSet]:
+        """What a committed block wrote to the collections that `msp_id` holds (`Snapshot.private_written`)."""
+        return self._reader.private_written(msp_id, number)
+
     # What is committed ----------------------------------------------------------------------------------------------
 
     def block(self, number: int) -> bytes | None:
@@ -547,14 +572,19 @@ class Channel:
 
     def _commit(self, envelopes: list[bytes]) -> tuple[Prepared, View]:
         """In the channel's thread: one block from envelopes to a view that contains it."""
-        return self._written(self._committer.prepare(envelopes))
+        return self._written(self._committer.prepare, envelopes)
 
     def _commit_received(self, block: bytes) -> tuple[Prepared, View]:
         """In the channel's thread: the same for a block that was ordered elsewhere."""
-        return self._written(self._committer.prepare_received(block))
+        return self._written(self._committer.prepare_received, block)
 
-    def _written(self, prepared: Prepared) -> tuple[Prepared, View]:
+    def _written(self, prepare: Callable[[_T], Prepared], content: _T) -> tuple[Prepared, View]:
+        begun = time.perf_counter()
+        prepared = prepare(content)
+        writing = time.perf_counter()
         self._committer.write(prepared)
+        written = time.perf_counter()
+        self.metrics.committed(self.channel_id, written - begun, written - writing, prepared.kinds)
         return prepared, self._pool.open(prepared.record.chain.height)
 
     def _publish(self, prepared: Prepared, view: View) -> None:

@@ -169,7 +169,10 @@ class EndorsementCollector:
         try:
             if peer is not self.gateway:
                 await peer.registry.faults.at("endorser.process_proposal", msp_id=peer.msp_id)
-            simulation = await peer.simulate(self.run, instance)
+            parsed = self.run.proposal.parsed
+            with peer.metrics.proposal(parsed.channel_id, parsed.chaincode) as counted:
+                simulation = await peer.simulate(self.run, instance)
+                counted.is_success = refusal_of(simulation) is None
         except (SimulationFailedError, StatusError) as error:
             refusal = str(error)
         else:

@@ -110,7 +110,10 @@ class Gateway:
         details = []
         for peer in peers:
             try:
-                simulation = await (peer.simulate_twice(run) if twice else peer.simulate(run))
+                parsed = run.proposal.parsed
+                with peer.metrics.proposal(parsed.channel_id, parsed.chaincode) as counted:
+                    simulation = await (peer.simulate_twice(run) if twice else peer.simulate(run))
+                    counted.is_success = refusal_of(simulation) is None
             except SimulationFailedError as error:
                 # The peer failed, not the chaincode: another peer may do better.
                 details.append(error_detail(peer.address, peer.msp_id, str(error)))
@@ -181,7 +184,9 @@ class Gateway:
         """
         try:
             proposal = check_proposal(signed, self._registry, self._peer.msp_id, self._peer.local)
-        except ProposalRefusedError:
+        except ProposalRefusedError as error:
+            if not error.filtered:
+                self._peer.metrics.refused(error.rule, *error.call)
             _require_decodable(signed, prefix)
             raise
         if proposal.channel is None:

@@ -8,6 +8,8 @@ import fcntl
 import ipaddress
 import os
 import re
+import shutil
+import ssl
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,10 +28,12 @@ from sovchain.ledger.broadcast import Broadcaster
 from sovchain.ledger.chaincode_stream import EXECUTE_TIMEOUT_S, StreamRefusedError
 from sovchain.ledger.channel import Channel
 from sovchain.ledger.clock import LedgerClock
+from sovchain.ledger.consenters import Consenters
 from sovchain.ledger.deliver import (
     DELIVER_CONCURRENCY,
     ORDERER_BLOCKS,
     PEER_BLOCKS,
+    PEER_BLOCKS_WITH_PRIVATE_DATA,
     PEER_FILTERED_BLOCKS,
     DeliverHandler,
     DeliverKind,
@@ -38,6 +42,10 @@ from sovchain.ledger.discovery import Discovery
 from sovchain.ledger.endorser import Endorser
 from sovchain.ledger.errors import GenesisRefused, LedgerError, StorageCorrupt
 from sovchain.ledger.gateway import Gateway
+from sovchain.ledger.operations.endpoints import orderer_operations, peer_operations, serve_https
+from sovchain.ledger.operations.https import Handler, HttpsServer
+from sovchain.ledger.operations.metrics import LedgerMetrics, NodeMetrics, OrdererMetrics
+from sovchain.ledger.operations.participation import Participation
 from sovchain.ledger.orderer import SigningNode
 from sovchain.ledger.peer import Peer
 from sovchain.ledger.registry import Registry, SimulateTwice, StateDatabase
@@ -110,6 +118,8 @@ class NodeSpec:
         msp_config: serialised msp.FabricMSPConfig of the organisation, which judges proposals without a channel
             (package installation, list of channels). Without it, the MSP of the first joined channel is used, and
             such proposals are refused until a channel is joined.
+        operations_listen: "address:port" of health, version, metrics and log levels over HTTPS; empty: none.
+        admin_listen: "address:port" of an ordering node's administration of its channels; empty: none.
     """
 
     msp_id: str
@@ -122,19 +132,24 @@ class NodeSpec:
     tls_root_pems: bytes
     client_auth: bool = False
     msp_config: bytes = field(default=b"", repr=False)
+    operations_listen: str = ""
+    admin_listen: str = ""
 
 
 class EmbeddedLedger:
     """All nodes of one network in this process, over one directory. Build it with `start`, end it with `stop`."""
 
-    def __init__(self, directory: Path, registry: Registry, signers: Sequence[SigningNode]) -> None:
+    def __init__(self, directory: Path, registry: Registry, signers: Sequence[tuple[str, SigningNode]]) -> None:
         """For `start`, which everybody else uses."""
         self._directory = directory
         self._registry = registry
         self._signers = signers
         self._servers: dict[str, grpc.aio.Server] = {}
-        self._broadcaster = Broadcaster(registry)
+        self._consenters = Consenters(directory, signers)
+        self._broadcaster = Broadcaster(registry, self._consenters)
         self._addresses: dict[str, str] = {}
+        self._https: dict[str, list[HttpsServer]] = {}
+        self._metrics = LedgerMetrics()
         self._joining: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._lock: int | None = None
         self._stopped = False
@@ -175,7 +190,7 @@ class EmbeddedLedger:
             state_database=state_database,
             clock=LedgerClock(stored_shift(directory)),
         )
-        signers = [_signer(spec) for spec in orderers]
+        signers = [(spec.host, _signer(spec)) for spec in orderers]
         ledger = cls(directory, registry, signers)
         try:
             ledger._lock_directory()
@@ -196,10 +211,19 @@ class EmbeddedLedger:
         """Return "address:port" on which the node with this host name listens. Raises KeyError for an unknown host."""
         return self._addresses[host]
 
-    async def join(self, genesis_block: bytes) -> None:
+    def operations_address_of(self, host: str) -> str:
+        """Return "address:port" of a node's operations endpoint. Raises KeyError for a node without one."""
+        return self._addresses[f"{host}/operations"]
+
+    def admin_address_of(self, host: str) -> str:
+        """Return "address:port" of an ordering node's administration. Raises KeyError for a node without one."""
+        return self._addresses[f"{host}/admin"]
+
+    async def join(self, genesis_block: bytes, msp_id: str | None = None) -> None:
         """Create the channel of this genesis block on every node that is a member. Idempotent.
 
-        On a channel that is there already, nodes of organisations that have become members since are joined.
+        On a channel that is there already, peers of organisations that have become members since are joined, or only
+        that of `msp_id`.
 
         Raises:
             GenesisRefused: the block is no channel configuration, or the channel exists with another genesis block.
@@ -214,20 +238,66 @@ class EmbeddedLedger:
             existing = self._registry.channels.get(bundle.channel_id)
             if existing is not None:
                 _check_same_genesis(existing, block)
-                for msp_id in existing.bundle.application_msp_ids:
-                    if msp_id in self._registry.peers:
-                        await existing.admit(msp_id)
+                for member in existing.bundle.application_msp_ids:
+                    if member in self._registry.peers and msp_id in (None, member):
+                        await existing.admit(member)
                 return
-            members = [msp_id for msp_id in bundle.application_msp_ids if msp_id in self._registry.peers]
-            channel = await Channel.create(
-                self._channel_directory(bundle.channel_id),
-                genesis_block,
-                peer_msp_ids=members,
-                orderer=self._signer_of(bundle),
-                now=self._registry.clock.now,
-            )
-            self._add_channel(channel)
-            _log.info("channel joined", channel=channel.channel_id, peers=members)
+            await self._create(genesis_block, bundle, tuple(self._registry.peers))
+
+    async def _create(self, genesis_block: bytes, bundle: ChannelBundle, peer_msp_ids: Sequence[str]) -> Channel:
+        members = [msp_id for msp_id in bundle.application_msp_ids if msp_id in peer_msp_ids]
+        channel = await Channel.create(
+            self._channel_directory(bundle.channel_id),
+            genesis_block,
+            peer_msp_ids=members,
+            orderer=self._signer_of(bundle),
+            now=self._registry.clock.now,
+        )
+        self._add_channel(channel)
+        _log.info("channel joined", channel=channel.channel_id, peers=members)
+        return channel
+
+    def orders(self, host: str, channel: Channel) -> bool:
+        """Whether an ordering node is on a channel."""
+        return self._consenters.joined(host, channel)
+
+    async def join_orderer(self, host: str, block: bytes) -> None:
+        """Put one ordering node onto the channel of this block, as its administration does; other nodes stay as they are.
+
+        A channel that is new is made by its genesis block, with this node alone and without peers.
+
+        Raises GenesisRefused, and LedgerError where the node's organisation does not order the channel.
+        """
+        try:
+            parsed = common_pb2.Block.FromString(block)
+            bundle = ChannelBundle.from_block(parsed)
+        except (DecodeError, ProtocolError) as error:
+            raise GenesisRefused(str(error)) from error
+        async with self._joining[bundle.channel_id]:
+            channel = self._registry.channels.get(bundle.channel_id)
+            if channel is None:
+                if parsed.header.number != 0:
+                    raise GenesisRefused("no node here has the channel, so it starts with block 0")
+                self._consenters.begin(bundle.channel_id, host)
+                channel = await self._create(block, bundle, ())
+            else:
+                _check_on_channel(channel, parsed)
+                self._consenters.join(host, channel)
+            if not self._consenters.joined(host, channel):
+                raise LedgerError(f"{host} belongs to no ordering organisation of channel {channel.channel_id}")
+
+    async def remove_orderer(self, host: str, channel_id: str) -> None:
+        """Take one ordering node off a channel. A channel without nodes and peers is deleted."""
+        async with self._joining[channel_id]:
+            channel = self._registry.channels[channel_id]
+            self._consenters.leave(host, channel)
+            if self._consenters.hosts(channel) or channel.peer_msp_ids:
+                return
+            del self._registry.channels[channel_id]
+            await channel.close()
+            await asyncio.to_thread(shutil.rmtree, self._channel_directory(channel_id))
+            self._consenters.forget(channel_id)
+            self._registry.forget([channel_id])
 
     async def add(
         self,
@@ -248,11 +318,14 @@ class EmbeddedLedger:
                 await self._start_orderer(spec)
 
     async def remove(self, msp_id: str, host: str, *, grace_s: float = 2.0) -> None:
-        """Stop the server of a node; running requests end within `grace_s` seconds. What is stored stays. Idempotent."""
+        """Stop the servers of a node; running requests end within `grace_s` seconds. What is stored stays. Idempotent."""
         server = self._servers.pop(host, None)
         if server is None:
             return
-        endpoint = f"{host}:{self._addresses.pop(host).rpartition(':')[2]}"
+        endpoint = self._addresses_gone(host)
+        for https in self._https.pop(host, ()):
+            await https.stop()
+        self._consenters.discard(host)
         if (endpoint, msp_id) in self._broadcaster.nodes:
             self._broadcaster.nodes.remove((endpoint, msp_id))
         await server.stop(grace_s)
@@ -266,6 +339,7 @@ class EmbeddedLedger:
         if self._stopped:
             return
         self._stopped = True
+        await asyncio.gather(*(https.stop() for servers in self._https.values() for https in servers))
         await asyncio.gather(*(server.stop(grace_s) for server in self._servers.values()))
         await asyncio.gather(*(peer.close() for peer in self._registry.peers.values()))
         for channel in self._registry.channels.values():
@@ -306,10 +380,11 @@ class EmbeddedLedger:
 
     def _add_channel(self, channel: Channel) -> None:
         channel.faults = self._registry.faults
+        channel.metrics = self._metrics
         self._registry.channels[channel.channel_id] = channel
 
     def _signer_of(self, bundle: ChannelBundle) -> SigningNode:
-        for signer in self._signers:
+        for _, signer in self._signers:
             if signer.msp_id in bundle.orderer_msp_ids:
                 return signer
         raise LedgerError(
@@ -324,8 +399,12 @@ class EmbeddedLedger:
         peer = _peer(spec, self._registry, packages, execute_timeout_s)
         self._registry.peers[spec.msp_id] = peer
         deliver = Service("protos.Deliver", DELIVER_CONCURRENCY)
-        for name, kind in (("Deliver", PEER_BLOCKS), ("DeliverFiltered", PEER_FILTERED_BLOCKS)):
-            deliver.duplex(name, self._deliver(kind, spec, peer=True).serve)
+        for name, kind in (
+            ("Deliver", PEER_BLOCKS),
+            ("DeliverFiltered", PEER_FILTERED_BLOCKS),
+            ("DeliverWithPrivateData", PEER_BLOCKS_WITH_PRIVATE_DATA),
+        ):
+            deliver.duplex(name, self._deliver(kind, spec, peer.metrics, peer=True).serve)
         chaincode = Service("protos.ChaincodeSupport", CHAINCODE_STREAMS)
         chaincode.duplex("Register", _registration(peer))
         services = [
@@ -335,30 +414,76 @@ class EmbeddedLedger:
             deliver,
             chaincode,
         ]
-        await self._serve(spec, services)
+        await self._serve(spec, services, peer.metrics)
         peer.address = self._endpoint(spec)
 
+        def channels() -> list[Channel]:
+            found = (self._registry.channel_of(spec.msp_id, name) for name in sorted(self._registry.channels))
+            return [channel for channel in found if channel is not None]
+
+        await self._administer(spec, peer_operations(peer.metrics, self._metrics, channels, self._registry))
+
     async def _start_orderer(self, spec: NodeSpec) -> None:
+        self._consenters.add(spec.host, _signer(spec))
+        metrics, node = OrdererMetrics(), _OrderingNode(self, spec.host)
         service = Service("orderer.AtomicBroadcast", BROADCAST_CONCURRENCY)
-        service.duplex("Broadcast", self._broadcaster.serve)
-        service.duplex("Deliver", self._deliver(ORDERER_BLOCKS, spec, peer=False).serve)
-        await self._serve(spec, [service])
+        service.duplex("Broadcast", self._broadcaster.at(spec.host, metrics))
+        service.duplex("Deliver", self._deliver(ORDERER_BLOCKS, spec, metrics, peer=False).serve)
+        await self._serve(spec, [service], metrics)
         self._broadcaster.nodes.append((self._endpoint(spec), spec.msp_id))
+        operations = orderer_operations(metrics, self._metrics, node.all, self._consenters, spec.host)
+        await self._administer(spec, operations, Participation(node))
+
+    async def _administer(self, spec: NodeSpec, operations: Handler, participation: Handler | None = None) -> None:
+        """Start what a node serves over HTTPS."""
+        servers = self._https.setdefault(spec.host, [])
+        for name, listen, handler in (
+            ("operations", spec.operations_listen, operations),
+            ("admin", spec.admin_listen, participation),
+        ):
+            if not listen or handler is None:
+                continue
+            try:
+                server = await serve_https(
+                    handler,
+                    listen,
+                    certificate_pem=spec.tls_certificate_pem,
+                    private_key_pem=spec.tls_private_key_pem,
+                    client_root_pems=spec.tls_root_pems,
+                    demand_certificate=name == "admin",
+                )
+            except ssl.SSLError as error:
+                raise NodeConfigurationError(spec.host, f"its TLS material cannot be used: {error}") from error
+            except OSError as error:
+                raise AddressInUseError(listen, spec.host) from error
+            servers.append(server)
+            self._addresses[f"{spec.host}/{name}"] = f"{listen.rpartition(':')[0]}:{server.port}"
+
+    def _addresses_gone(self, host: str) -> str:
+        """Forget the addresses of a node; return the one by which clients know it."""
+        endpoint = f"{host}:{self._addresses.pop(host).rpartition(':')[2]}"
+        for name in ("operations", "admin"):
+            self._addresses.pop(f"{host}/{name}", None)
+        return endpoint
 
     def _endpoint(self, spec: NodeSpec) -> str:
         """Return the address by which clients know a node: the host name of its certificate, and its port."""
         return f"{spec.host}:{self._addresses[spec.host].rpartition(':')[2]}"
 
-    def _deliver(self, kind: DeliverKind, spec: NodeSpec, *, peer: bool) -> DeliverHandler:
+    def _deliver(self, kind: DeliverKind, spec: NodeSpec, metrics: NodeMetrics, *, peer: bool) -> DeliverHandler:
         def channel_of(channel_id: str) -> Channel | None:
             if peer:
                 return self._registry.channel_of(spec.msp_id, channel_id)
             channel = self._registry.channels.get(channel_id)
-            return channel if channel is not None and spec.msp_id in channel.bundle.orderer_msp_ids else None
+            return channel if channel is not None and self._consenters.joined(spec.host, channel) else None
 
-        return DeliverHandler(self._registry, channel_of, kind, msp_id=spec.msp_id, mutual_tls=spec.client_auth)
+        return DeliverHandler(
+            self._registry, channel_of, kind, msp_id=spec.msp_id, mutual_tls=spec.client_auth, metrics=metrics
+        )
 
-    async def _serve(self, spec: NodeSpec, services: Iterable[Service]) -> None:
+    async def _serve(self, spec: NodeSpec, services: Sequence[Service], metrics: NodeMetrics) -> None:
+        for service in services:
+            service.metrics = metrics
         server = grpc.aio.server(options=SERVER_OPTIONS)
         server.add_generic_rpc_handlers(tuple(service.handler() for service in services))
         client_roots = spec.tls_root_pems if spec.client_auth else None
@@ -378,6 +503,37 @@ class EmbeddedLedger:
         await server.start()
         self._servers[spec.host] = server
         self._addresses[spec.host] = f"{spec.listen.rpartition(':')[0]}:{port}"
+
+
+class _OrderingNode:
+    """The channels of one ordering node, for its administration (`participation.OrderingNodeChannels`)."""
+
+    def __init__(self, ledger: EmbeddedLedger, host: str) -> None:
+        self._ledger = ledger
+        self._host = host
+
+    def all(self) -> list[Channel]:
+        """The channels that the node is on."""
+        found = [channel for _, channel in sorted(self._ledger.channels.items())]
+        return [channel for channel in found if self._ledger.orders(self._host, channel)]
+
+    def channels(self) -> list[str]:
+        """Their names."""
+        return [channel.channel_id for channel in self.all()]
+
+    def channel(self, name: str) -> Channel | None:
+        """One of them."""
+        channel = self._ledger.channels.get(name)
+        return channel if channel is not None and self._ledger.orders(self._host, channel) else None
+
+    async def join(self, block: bytes, channel_id: str) -> Channel:
+        """See `EmbeddedLedger.join_orderer`."""
+        await self._ledger.join_orderer(self._host, block)
+        return self._ledger.channels[channel_id]
+
+    async def remove(self, channel: Channel) -> None:
+        """See `EmbeddedLedger.remove_orderer`."""
+        await self._ledger.remove_orderer(self._host, channel.channel_id)
 
 
 def _registration(peer: Peer) -> Any:
@@ -450,6 +606,13 @@ def _peer(spec: NodeSpec, registry: Registry, packages: Path, execute_timeout_s:
         msp=msp,
         execute_timeout_s=execute_timeout_s,
     )
+
+
+def _check_on_channel(channel: Channel, block: common_pb2.Block) -> None:
+    """Check that a configuration block is one of the channel's."""
+    stored = channel.block(block.header.number)
+    if stored is None or common_pb2.Block.FromString(stored).header != block.header:
+        raise GenesisRefused(f"channel {channel.channel_id} has another block {block.header.number}")
 
 
 def _check_same_genesis(channel: Channel, block: common_pb2.Block) -> None:

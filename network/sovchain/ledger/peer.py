@@ -11,12 +11,13 @@ from fabric_protos.peer import proposal_response_pb2
 
 from sovchain.ledger.access import LocalAccess
 from sovchain.ledger.chaincode import ChaincodeSupport
-from sovchain.ledger.chaincode_stream import EXECUTE_TIMEOUT_S
+from sovchain.ledger.chaincode_stream import ERROR_EXECUTION_TIMEOUT, EXECUTE_TIMEOUT_S
 from sovchain.ledger.channel import Channel
 from sovchain.ledger.couchdb import CouchState, Index
 from sovchain.ledger.definitions import DefinitionError
 from sovchain.ledger.difference import NonDeterminismError, first_difference
 from sovchain.ledger.errors import LedgerError
+from sovchain.ledger.operations.metrics import PeerMetrics
 from sovchain.ledger.package_store import PackageStore
 from sovchain.ledger.registry import Registry
 from sovchain.ledger.service import PassBy
@@ -60,6 +61,7 @@ class Peer:
         self.packages = PackageStore(packages)
         self.chaincodes = ChaincodeSupport(self.packages.connection, execute_timeout_s=execute_timeout_s)
         self.local = LocalAccess(self._local_msp)
+        self.metrics = PeerMetrics()
         self._key = key
         self._msp = msp
 
@@ -102,7 +104,14 @@ class Peer:
 
     async def simulate(self, run: ProposalRun, instance: int = 0) -> Simulation:
         """Simulate a proposal once, on one instance of its chaincode. Raises SimulationFailedError."""
-        return await PeerSimulation(self.registry, self, run, instance).simulate()
+        try:
+            return await PeerSimulation(self.registry, self, run, instance).simulate()
+        except SimulationFailedError as error:
+            parsed = run.proposal.parsed
+            self.metrics.simulation_failures.add(parsed.channel_id, parsed.chaincode)
+            if ERROR_EXECUTION_TIMEOUT in str(error):
+                self.metrics.execute_timeouts.add(parsed.chaincode)
+            raise
 
     async def simulate_twice(self, run: ProposalRun) -> Simulation:
         """Simulate a proposal on both instances of its chaincode (twice on the only one) and compare the outcomes.

@@ -5,6 +5,9 @@ commits, those whose hash the block carries become state; what is missing is rec
 nothing (`core/ledger/kvledger/txmgmt/validation/batch_preparer.go`, `gossip/privdata/coordinator.go`). The store
 follows the blocks with a savepoint height of its own and is brought up to them when the channel is opened. Deleted
 values are overwritten with zeros, and the write-ahead log is emptied after a purge.
+
+What each block wrote is kept too, for those who follow blocks with their private data (`pvtdatastorage/store.go`):
+until it expires, and without the keys that a later transaction purged.
 """
 
 from __future__ import annotations
@@ -63,6 +66,16 @@ CREATE TABLE private_expiry (
     block INTEGER NOT NULL, tx INTEGER NOT NULL,
     PRIMARY KEY (at, ns, coll, key_hash)
 ) WITHOUT ROWID;
+CREATE TABLE written (
+    block INTEGER NOT NULL, tx INTEGER NOT NULL, ns TEXT NOT NULL, coll TEXT NOT NULL, expires INTEGER,
+    rwset BLOB NOT NULL,
+    PRIMARY KEY (block, tx, ns, coll)
+);
+CREATE INDEX written_expires ON written (expires) WHERE expires IS NOT NULL;
+CREATE TABLE written_keys (
+    ns TEXT NOT NULL, coll TEXT NOT NULL, key_hash BLOB NOT NULL, block INTEGER NOT NULL, tx INTEGER NOT NULL,
+    PRIMARY KEY (ns, coll, key_hash, block, tx)
+) WITHOUT ROWID;
 CREATE TABLE transient (
     id TEXT NOT NULL, ns TEXT NOT NULL, coll TEXT NOT NULL, hash BLOB NOT NULL, received INTEGER NOT NULL,
     rwset BLOB NOT NULL,
@@ -81,9 +94,18 @@ _PUT = (
 )
 _KEEP_TRANSIENT = "INSERT OR IGNORE INTO transient VALUES (?, ?, ?, ?, ?, ?)"
 _DELETE_BY_HASH = "DELETE FROM private_state WHERE ns = ? AND coll = ? AND key_hash = ?"
+_KEEP_WRITTEN = "INSERT OR REPLACE INTO written VALUES (?, ?, ?, ?, ?, ?)"
+_WRITES_OF_KEY = (
+    "SELECT block, tx FROM written_keys WHERE ns = ? AND coll = ? AND key_hash = ? AND (block, tx) <= (?, ?)"
+)
+_FORGET_KEY = "DELETE FROM written_keys WHERE ns = ? AND coll = ? AND key_hash = ? AND block = ? AND tx = ?"
+_WRITTEN = "SELECT rwset FROM written WHERE block = ? AND tx = ? AND ns = ? AND coll = ?"
+_REWRITE = "UPDATE written SET rwset = ? WHERE block = ? AND tx = ? AND ns = ? AND coll = ?"
 _FORGET = (
     "DELETE FROM private_state",
     "DELETE FROM private_expiry",
+    "DELETE FROM written",
+    "DELETE FROM written_keys",
     "DELETE FROM transient",
     "DELETE FROM missing",
 )
@@ -175,7 +197,7 @@ class PrivateStore:
             self._writes: int = connection.execute("SELECT writes FROM savepoint").fetchone()[0]
             self._mark.check(self._writes)
             self._count_transient()
-            self._next_expiry: int | None = connection.execute("SELECT min(at) FROM private_expiry").fetchone()[0]
+            self._next_expiry = self._first_expiry()
 
     @classmethod
     def open(cls, path: Path, channel_id: str, msp_id: str, ledger_height: int) -> Self:
@@ -305,7 +327,7 @@ class PrivateStore:
                 restore_database(self._connection, source)
                 self._origin = (source, self._connection.total_changes)
             self.height = self._saved_height = self._connection.execute("SELECT height FROM savepoint").fetchone()[0]
-            self._next_expiry = self._connection.execute("SELECT min(at) FROM private_expiry").fetchone()[0]
+            self._next_expiry = self._first_expiry()
             self._writes = self._connection.execute("SELECT writes FROM savepoint").fetchone()[0]
             self._mark.put(self._writes)
             self._count_transient()
@@ -367,10 +389,40 @@ class PrivateStore:
                     (version.block, version.tx, *place, change.write_set_hash),
                 )
             else:
-                self._write(version, change, self._parse(version, row[0]))
+                writes = list(self._parse(version, row[0]))
+                self._write(version, change, writes)
+                self._keep_written(version, change, row[0], writes)
         for key_hash in change.purges:
             self._connection.execute(_DELETE_BY_HASH, (*place, key_hash))
+            self._purge_written(version, change, key_hash)
             self.scrub_due = True
+
+    def _keep_written(
+        self, version: Version, change: CollectionChange, write_set: bytes, writes: Iterable[kv_rwset_pb2.KVWrite]
+    ) -> None:
+        place = (change.namespace, change.collection)
+        self._connection.execute(_KEEP_WRITTEN, (version.block, version.tx, *place, change.expires_at, write_set))
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO written_keys VALUES (?, ?, ?, ?, ?)",
+            ((*place, sha256(write.key.encode()), version.block, version.tx) for write in writes),
+        )
+        if change.expires_at is not None:
+            self._next_expiry = min(self._next_expiry or change.expires_at, change.expires_at)
+
+    def _purge_written(self, version: Version, change: CollectionChange, key_hash: bytes) -> None:
+        """Take a key out of what was written up to a purge, that of the purging transaction included.
+
+        As in `removePurgedDataFromCollPvtRWset`, a write set that has nothing left stays, empty.
+        """
+        key = (change.namespace, change.collection, key_hash)
+        for block, tx in self._connection.execute(_WRITES_OF_KEY, (*key, version.block, version.tx)).fetchall():
+            place = (block, tx, change.namespace, change.collection)
+            row = self._connection.execute(_WRITTEN, place).fetchone()
+            if row is not None:
+                kept = [w for w in self._parse(version, row[0]) if sha256(w.key.encode()) != key_hash]
+                left = kv_rwset_pb2.KVRWSet(writes=kept).SerializeToString(deterministic=True)
+                self._connection.execute(_REWRITE, (left, *place))
+            self._connection.execute(_FORGET_KEY, (*key, block, tx))
 
     def _parse(self, version: Version, write_set: bytes) -> Iterable[kv_rwset_pb2.KVWrite]:
         try:
@@ -424,7 +476,23 @@ class PrivateStore:
         )
         self.scrub_due = self.scrub_due or removed.rowcount > 0
         self._connection.execute("DELETE FROM private_expiry WHERE at <= ?", (number,))
-        self._next_expiry = self._connection.execute("SELECT min(at) FROM private_expiry").fetchone()[0]
+        for block, tx, ns, coll, rwset in self._connection.execute(
+            "SELECT block, tx, ns, coll, rwset FROM written WHERE expires <= ?", (number,)
+        ).fetchall():
+            for write in self._parse(Version(block, tx), rwset):
+                self._connection.execute(_FORGET_KEY, (ns, coll, sha256(write.key.encode()), block, tx))
+            self.scrub_due = True
+        self._connection.execute("DELETE FROM written WHERE expires <= ?", (number,))
+        self._next_expiry = self._first_expiry()
+
+    def _first_expiry(self) -> int | None:
+        """Number of the first block whose commit removes something."""
+        row = self._connection.execute(
+            "SELECT min(at) FROM (SELECT min(at) AS at FROM private_expiry UNION ALL "
+            "SELECT min(expires) FROM written WHERE expires IS NOT NULL)"
+        ).fetchone()
+        found: int | None = row[0]
+        return found
 
     def _drop_transient(self, block: PrivateBlock) -> None:
         dropped = self._connection.executemany(

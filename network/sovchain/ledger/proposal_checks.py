@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from fabric_protos.common import common_pb2
 from fabric_protos.peer import chaincode_pb2, proposal_pb2
@@ -39,17 +39,26 @@ _VALIDATION_TEXTS = (
 """Beginnings of the texts of a proposal that could be unpacked (msgvalidation.go Validate); they carry a prefix."""
 
 
+Rule = Literal["validation", "duplicate", "access"]
+
+
 class ProposalRefusedError(LedgerError):
     """A proposal is refused before simulation; the text is Fabric's.
 
     Attributes:
         filtered: refused by a filter in front of the endorser (expiry, clock), which a gateway cannot tell from a
             peer that does not answer.
+        rule: by which rule: of its form and creator, against duplicates, or of access.
+        call: the channel and the chaincode, where they were known.
     """
 
-    def __init__(self, text: str, *, filtered: bool = False) -> None:
+    def __init__(
+        self, text: str, *, filtered: bool = False, rule: Rule = "validation", call: tuple[str, str] = ("", "")
+    ) -> None:
         super().__init__(text)
         self.filtered = filtered
+        self.rule: Rule = rule
+        self.call = call
 
 
 class ChannelNotFoundError(LedgerError):
@@ -207,14 +216,16 @@ def _check_channel_rules(checked: CheckedProposal, channel: Channel, registry: R
     parsed = checked.parsed
     if channel.position_of(parsed.transaction_id) is not None:
         raise ProposalRefusedError(
-            f"duplicate transaction found [{parsed.transaction_id}]. Creator [{parsed.creator.hex()}]"
+            f"duplicate transaction found [{parsed.transaction_id}]. Creator [{parsed.creator.hex()}]",
+            rule="duplicate",
+            call=(parsed.channel_id, parsed.chaincode),
         )
     if checked.is_system:
         return  # a system chaincode checks access to each of its functions itself
     try:
         registry.access(channel).authorize("peer/Propose", checked.signed_data, signature_checked=True)
     except AccessDeniedError as error:
-        raise ProposalRefusedError(str(error)) from error
+        raise ProposalRefusedError(str(error), rule="access", call=(parsed.channel_id, parsed.chaincode)) from error
 
 
 def _arguments(parsed: ParsedProposal) -> bytes:

@@ -27,7 +27,7 @@ StateDatabase = Literal["leveldb", "couchdb"]
 """As which state database the ledger behaves: without rich queries, or with them and with CouchDB's rules for keys."""
 
 
-async def _no_join(_genesis_block: bytes) -> None:
+async def _no_join(_genesis_block: bytes, _msp_id: str | None = None) -> None:
     raise LedgerError("this ledger joins no channels while it starts; send the request again")
 
 
@@ -45,7 +45,7 @@ class Registry:
         faults: what is to go wrong on request.
         events: events of recent blocks.
         plans: endorsement plans by channel, preferred organisation and interest.
-        join: joins the channel of a genesis block.
+        join: joins the peer of an organisation to the channel of a genesis block.
     """
 
     channels: dict[str, Channel] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Registry:
     faults: Faults = field(default_factory=Faults)
     events: EventCache = field(default_factory=EventCache)
     plans: dict[tuple[str, str, bytes], KnownPlan] = field(default_factory=dict)
-    join: Callable[[bytes], Awaitable[None]] = _no_join
+    join: Callable[[bytes, str | None], Awaitable[None]] = _no_join
     _access: dict[str, ChannelAccess] = field(default_factory=dict, repr=False)
 
     def channel_of(self, msp_id: str, channel_id: str) -> Channel | None:

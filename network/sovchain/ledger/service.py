@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import grpc
 import grpc.aio
 import structlog
 
+from sovchain.ledger.operations.metrics import NodeMetrics
 from sovchain.ledger.rpcstatus import StatusError, abort
 
 Context = grpc.aio.ServicerContext[Any, Any]
 UnaryMethod = Callable[[bytes, Context], Awaitable[bytes]]
 StreamMethod = Callable[[bytes, Context], AsyncIterator[bytes]]
-DuplexMethod = Callable[[Context], Awaitable[None]]
+DuplexMethod = Callable[[Context], Coroutine[Any, Any, None]]
 PassBy = Callable[[str], Awaitable[None]]
 
 _log = structlog.get_logger("sovchain.ledger.service")
@@ -66,24 +67,31 @@ class Service:
         self.name = name
         self._pass_by = pass_by
         self.limit = ConcurrencyLimit(name, limit)
+        self.metrics = NodeMetrics()
+        """What counts the calls; a node gives all its services one."""
         self._methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     def unary(self, name: str, method: UnaryMethod) -> None:
         """Add a method with one request and one response."""
 
         async def handler(request: bytes, context: Context) -> bytes:
-            try:
-                self.limit.enter()
+            with self.metrics.call(self.name, name, is_stream=False) as call:
                 try:
-                    if self._pass_by is not None:
-                        await self._pass_by(name)
-                    return await method(request, context)
-                finally:
-                    self.limit.leave()
-            except StatusError as error:
-                await abort(context, error)
-            except Exception as error:
-                await self._defect(name, context, error)
+                    self.limit.enter()
+                    try:
+                        if self._pass_by is not None:
+                            await self._pass_by(name)
+                        response = await method(request, context)
+                        call.ended("OK")
+                        return response
+                    finally:
+                        self.limit.leave()
+                except StatusError as error:
+                    call.ended(error.code.name)
+                    await abort(context, error)
+                except Exception as error:
+                    call.ended("INTERNAL")
+                    await self._defect(name, context, error)
             return b""  # the client has left
 
         self._methods[name] = grpc.unary_unary_rpc_method_handler(handler)
@@ -91,20 +99,14 @@ class Service:
     def stream(self, name: str, method: StreamMethod) -> None:
         """Add a method with one request and a stream of responses."""
 
+        async def answer(request: bytes, context: Context) -> None:
+            if self._pass_by is not None:
+                await self._pass_by(name)
+            async for response in method(request, context):
+                await context.write(response)
+
         async def handler(request: bytes, context: Context) -> None:
-            try:
-                self.limit.enter()
-                try:
-                    if self._pass_by is not None:
-                        await self._pass_by(name)
-                    async for response in method(request, context):
-                        await context.write(response)
-                finally:
-                    self.limit.leave()
-            except StatusError as error:
-                await abort(context, error)
-            except Exception as error:
-                await self._defect(name, context, error)
+            await self._streamed(name, context, answer(request, context))
 
         self._methods[name] = grpc.unary_stream_rpc_method_handler(handler)
 
@@ -112,18 +114,29 @@ class Service:
         """Add a method with a stream in both directions; the method uses the context's read and write."""
 
         async def handler(_requests: object, context: Context) -> None:
+            await self._streamed(name, context, method(context))
+
+        self._methods[name] = grpc.stream_stream_rpc_method_handler(handler)
+
+    async def _streamed(self, name: str, context: Context, answer: Coroutine[Any, Any, None]) -> None:
+        with self.metrics.call(self.name, name, is_stream=True) as call:
             try:
-                self.limit.enter()
                 try:
-                    await method(context)
+                    self.limit.enter()
+                except StatusError:
+                    answer.close()
+                    raise
+                try:
+                    await answer
+                    call.ended("OK")
                 finally:
                     self.limit.leave()
             except StatusError as error:
+                call.ended(error.code.name)
                 await abort(context, error)
             except Exception as error:
+                call.ended("INTERNAL")
                 await self._defect(name, context, error)
-
-        self._methods[name] = grpc.stream_stream_rpc_method_handler(handler)
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         """Return what a gRPC server registers."""

@@ -182,7 +182,7 @@ async def _join(call: SystemCall) -> _Response:
     except AccessDeniedError as error:
         return failure(f"access denied for [JoinChain][{channel_id}]: [{error}]")
     try:
-        await call.registry.join(call.arguments[1])
+        await call.registry.join(call.arguments[1], call.peer.msp_id)
     except LedgerError as error:
         return failure(str(error))
     return success(b"")

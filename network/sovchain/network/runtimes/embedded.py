@@ -11,11 +11,11 @@ from sovchain.ledger.node import AddressInUseError, EmbeddedLedger, NodeSpec
 from sovchain.network.errors import PortInUse, RuntimeUnavailable
 from sovchain.network.genesis import loopback_endpoints
 from sovchain.network.material import Material, OrganizationMaterial
-from sovchain.network.ports import ADDRESS, taking_connections
+from sovchain.network.ports import ADDRESS, node_ports, taking_connections
 from sovchain.network.runtimes import Endpoint, Packages, Site
 from sovchain.network.runtimes.chaincodes import ChaincodeInstances, shared_services
 from sovchain.network.runtimes.processes import end_orphans
-from sovchain.network.topology import Topology
+from sovchain.network.topology import Node, Topology
 
 
 class EmbeddedRuntime:
@@ -37,10 +37,11 @@ class EmbeddedRuntime:
         return None
 
     def services(self, topology: Topology) -> Sequence[str]:
-        """The peers, the ordering nodes, then both instances of each chaincode, so that new chaincodes come last."""
+        """The nodes, what their administrators call, then both instances of each chaincode: new chaincodes come last."""
         _supported(topology)
         return [
             *(node.host for node in topology.nodes),
+            *(_further_ports(node)[purpose] for node in topology.nodes for purpose in _further_ports(node)),
             *(service for _, names in shared_services(topology) for service in names.values()),
         ]
 
@@ -146,16 +147,20 @@ def _supported(topology: Topology) -> None:
         raise RuntimeUnavailable("embedded", f"{reason}; native and docker run such a network", ("native", "docker"))
 
 
+def _further_ports(node: Node) -> dict[str, str]:
+    """What a node listens on for its administrators, and the names of the ports."""
+    return {purpose: name for purpose, name in node_ports(node).items() if purpose in ("operations", "admin")}
+
+
 def _nodes(site: Site, material: Material, kind: str) -> list[NodeSpec]:
     return [
-        _node(material.organization(node.organization), node.host, site)
-        for node in site.topology.nodes
-        if node.kind == kind
+        _node(material.organization(node.organization), node, site) for node in site.topology.nodes if node.kind == kind
     ]
 
 
-def _node(organization: OrganizationMaterial, host: str, site: Site) -> NodeSpec:
-    node = organization.node(host)
+def _node(organization: OrganizationMaterial, part: Node, site: Site) -> NodeSpec:
+    node = organization.node(part.host)
+    further = {purpose: f"{ADDRESS}:{site.ports[name]}" for purpose, name in _further_ports(part).items()}
     return NodeSpec(
         msp_id=node.msp_id,
         host=node.host,
@@ -166,4 +171,6 @@ def _node(organization: OrganizationMaterial, host: str, site: Site) -> NodeSpec
         tls_private_key_pem=node.tls_private_key_pem,
         tls_root_pems=node.tls_root_pem,
         msp_config=organization.msp_config.SerializeToString(deterministic=True),
+        operations_listen=further["operations"],
+        admin_listen=further.get("admin", ""),
     )
