@@ -92,6 +92,12 @@ def first_note(ctx: Context, note: Consignment | None, given: Given) -> bool | s
     return given["load"] is None or f"it is {given['load'].number}"
 
 
+@guard("E_DUPLICATE", "the tracking code is no other note's")
+def own_code(ctx: Context, note: Consignment | None, given: Given) -> bool:
+    """Its hash is public: whoever copied it would answer for somebody else's goods."""
+    return not given["traced"]
+
+
 @guard("E_NOT_TOLD", "the carrier's organisation was told the particulars")
 def carrier_told(ctx: Context, note: Consignment, given: Given) -> bool:
     """Nobody signs for goods that he does not know."""
@@ -198,7 +204,7 @@ class Consignments(Contract):
     life = StateMachine(
         Consignment,
         {
-            (None, "draft"): To("draft", attribute("party"), (first_note,)),
+            (None, "draft"): To("draft", attribute("party"), (first_note, own_code)),
             ("draft", "sign"): To("issued", _CARRIER, (licensed, carrier_told)),
             ("draft", "void"): To("void", _CONSIGNOR),
             ("issued", "void"): To("void", _CONSIGNOR),
@@ -282,8 +288,12 @@ class Consignments(Contract):
             carrier=order.carrier, custodian=consignor, disposer=consignor, destination=order.destination, state="draft",
             sequence=1, changed_at=ctx.timestamp, carriers=(order.carrier, *order.carriers),
         )  # fmt: skip
-        load = await ctx.records(Load).get(order.contract)
-        drafted = await advance(ctx, self.life, note, "draft", given={"load": load})
+        traced = [one async for one in ctx.records(Consignment).find("by_tracking", order.tracking)]
+        given = {
+            "load": await ctx.records(Load).get(order.contract),
+            "traced": [one for one in traced if one.state != "void"],
+        }
+        drafted = await advance(ctx, self.life, note, "draft", given=given)
         await ctx.records(Series).put(numbers.model_copy(update={"last": numbers.last + 1}))
         await ctx.records(Load).put(Load(contract=order.contract, number=number))
         return drafted
@@ -516,8 +526,9 @@ class Consignments(Contract):
     @query
     async def status(self, ctx: Context, code: Transient[bytes]) -> Status:
         """The status alone, for whoever has the tracking code. Raises E_NOT_FOUND."""
-        async for note in ctx.records(Consignment).find("by_tracking", store.sha256_hex(code)):
-            return Status(state=note.state, changed_at=note.changed_at)
+        found = [note async for note in ctx.records(Consignment).find("by_tracking", store.sha256_hex(code))]
+        if found:  # the last one: those before it are void
+            return Status(state=found[-1].state, changed_at=found[-1].changed_at)
         raise refusal("E_NOT_FOUND", "no consignment has this code", "it was mistyped or never given out", "check it")
 
     @query
