@@ -73,14 +73,20 @@ class Call:
 
     # -- for the server ----------------------------------------------------------------------------------------------
 
-    def begin(self, method: Method) -> None:
-        """Run the method; what it raises ends the call."""
+    def begin(self, method: Method, on_done: Callable[[], None]) -> None:
+        """Run the method; what it raises ends the call. `on_done` is called at the end of it."""
         loop = asyncio.get_running_loop()
         timeout = self._stream.metadata.get(b"grpc-timeout")
         timer = None if timeout is None else loop.call_later(_seconds(timeout), self._expire)
         self._task = task = loop.create_task(self._run(method))
-        if timer is not None:
-            task.add_done_callback(lambda _: timer.cancel())
+
+        def done(_: asyncio.Task[None]) -> None:
+            if timer is not None:
+                timer.cancel()
+            on_done()
+
+        task.add_done_callback(done)
+        self._stream.on_broken = self.end
         self._stream.open(self._take, self._client_ended)
 
     def end(self) -> None:
@@ -117,8 +123,6 @@ class Call:
 
     def _client_ended(self, error: RpcError | None) -> None:
         self._complete = True
-        if error is not None:
-            self.end()
         _settle(self._waiter)
         _settle(self._writer)
 
@@ -198,14 +202,7 @@ class Server:
             return
         call = Call(stream, connection)
         self._calls.add(call)
-
-        async def answer(made: Call) -> None:
-            try:
-                await method(made)
-            finally:
-                self._calls.discard(made)
-
-        call.begin(answer)
+        call.begin(method, lambda: self._calls.discard(call))
 
 
 def _seconds(timeout: bytes) -> float:
