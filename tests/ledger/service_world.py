@@ -28,6 +28,7 @@ from google.protobuf.message import Message
 from ledger_world import CHAINCODE, NOW, Signer, World, sign_envelope
 from raw_chaincode import RawChaincode, ordinary
 
+from sovchain.client._given import rpc_error_of
 from sovchain.client._status import failure_of
 from sovchain.client.errors import ErrorDetail
 from sovchain.ledger.node import EmbeddedLedger
@@ -472,7 +473,7 @@ async def failure(call: Any) -> Failure:
     try:
         result = await call
     except grpc.aio.AioRpcError as error:
-        return Failure(error.code(), error.details() or "", failure_of(error, "", 0.0).details)
+        return Failure(error.code(), error.details() or "", failure_of(rpc_error_of(error), "", 0.0).details)
     raise AssertionError(f"the call succeeded: {result}")
 
 

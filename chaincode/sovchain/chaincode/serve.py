@@ -22,12 +22,12 @@ from sovchain.chaincode.determinism.guard import MODES, DeterminismMode
 from sovchain.chaincode.errors import ServiceError
 from sovchain.chaincode.handler import Limits
 from sovchain.chaincode.health import Health
-from sovchain.chaincode.log import Log
 from sovchain.chaincode.ownreads import OWN_READS_VARIABLE, OwnReadsMode
 from sovchain.chaincode.peerstub import StubOptions
 from sovchain.chaincode.server import ChaincodeService
 from sovchain.chaincode.tls import ClientTls, ServerTls, read_pem
 from sovchain.chaincode.watchdog import TASK_PREFIX, Watchdog
+from sovchain.rpc.log import Log
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -12,10 +13,15 @@ from sovchain.cli.output import Output
 from sovchain.cli.problems import CommandError
 
 if TYPE_CHECKING:
-    from sovchain.contracts.core.records import BallotView, Organisation
+    from sovchain.contracts.core.calendar import Calendar
+    from sovchain.contracts.core.records import BallotView, LawFinding, Organisation
     from sovchain.sovereign import Proposed
 
-law = typer.Typer(name="law", help="Laws on the ledger: check, enact, list.", no_args_is_help=True)
+T = TypeVar("T")
+
+law = typer.Typer(
+    name="law", help="Laws on the ledger: check, enact, amend, repeal, list; calendars.", no_args_is_help=True
+)
 registry = typer.Typer(name="registry", help="The organisations that a channel has admitted.", no_args_is_help=True)
 
 Voters = Annotated[
@@ -28,15 +34,18 @@ Voters = Annotated[
 
 def load_organisations(path: Path) -> list[Organisation]:
     """Read the organisations to admit from a YAML file. Raises CommandError."""
+    from sovchain.contracts.core.records import Organisation
+
+    return _load(path, list[Organisation], "write a list of organisations as in examples/registry/finance.yaml")
+
+
+def _load(path: Path, kind: type[T], remedy: str) -> T:
     import yaml
     from pydantic import TypeAdapter, ValidationError
 
-    from sovchain.contracts.core.records import Organisation
-
-    remedy = "write a list of organisations as in examples/registry/finance.yaml"
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return TypeAdapter(list[Organisation]).validate_python(found)
+        return TypeAdapter(kind).validate_python(found)
     except FileNotFoundError:
         raise CommandError(f"cannot read {path}", "there is no such file", "check the path") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -47,6 +56,13 @@ def load_organisations(path: Path) -> list[Organisation]:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise CommandError(f"{path} cannot be used", f"{place}: {first['msg']}", remedy) from None
+
+
+def load_calendar(path: Path) -> Calendar:
+    """Read a year's working-day calendar from a YAML file. Raises CommandError."""
+    from sovchain.contracts.core.calendar import Calendar
+
+    return _load(path, Calendar, "write a calendar as in examples/calendars/cn-2026.yaml")
 
 
 async def _vote(
@@ -82,8 +98,17 @@ def _voters(text: str) -> list[str]:
     return voters
 
 
-def _show_ballot(out: Output, what: str, proposed: Proposed, view: BallotView, steps: list[dict[str, Any]]) -> None:
+def _show_ballot(
+    out: Output,
+    what: str,
+    proposed: Proposed,
+    view: BallotView,
+    steps: list[dict[str, Any]],
+    findings: Sequence[LawFinding] = (),
+) -> None:
     data = {"ballot": proposed.ballot, "state": view.ballot.state, "missing": list(view.missing), "votes": steps}
+    if findings:
+        data["findings"] = [found.model_dump(mode="json", exclude_none=True) for found in findings]
     lines = [f"ballot {proposed.ballot}: {what}"]
     lines += [f"  {step['voter']} voted in block {step['block']}" for step in steps]
     lines.append(
@@ -162,15 +187,65 @@ async def enact(
     directory: Directory = DEFAULT_DIRECTORY,
     json_output: Json = False,
 ) -> None:
-    """Propose a law and vote for it. It is enacted when legislator, regulator and sector have voted, and not before."""
-    voters = _voters(who)
+    """Propose a law and vote for it. It is enacted when legislator, regulator and sector have voted, and not before.
+
+    What it would conflict with or change is shown first; `law lint` shows it without proposing anything.
+    """
+    from sovchain.contracts.core.cedartext import TEXT_MAX_BYTES
+    from sovchain.sovereign import read_text_file
+
+    voters, out = _voters(who), Output(as_json=json_output)
     async with sovereign(directory, voters[0], channel, default_user="Admin") as office:
-        proposed = await office.propose_law(file)
+        text = read_text_file(file, TEXT_MAX_BYTES)
+        findings = await office.review_law(text)
+        for found in findings:
+            out.say(f"{file}, {found.text()}")
+        proposed = await office.propose_law(text)
     view, steps = await _vote(directory, channel, voters, proposed)
     header = proposed.draft.header
-    _show_ballot(
-        Output(as_json=json_output), f"{header.law} version {header.version}, {header.title}", proposed, view, steps
-    )
+    _show_ballot(out, f"{header.law} version {header.version}, {header.title}", proposed, view, steps, findings)
+
+
+@law.command("repeal")
+@command
+async def repeal(
+    name: Annotated[str, typer.Argument(metavar="LAW", help="The law's id, as `law list` prints it.")],
+    channel: Channel,
+    who: Voters,
+    effective_from: Annotated[
+        str, typer.Option("--from", help="When it ends, with its zone: 2026-03-01T00:00:00Z. Not before the last vote.")
+    ],
+    directory: Directory = DEFAULT_DIRECTORY,
+    json_output: Json = False,
+) -> None:
+    """Propose the end of a law and vote for it. What would be left without effect or without a law is shown first."""
+    voters, out = _voters(who), Output(as_json=json_output)
+    async with sovereign(directory, voters[0], channel, default_user="Admin") as office:
+        findings = await office.review_repeal(name, effective_from)
+        for found in findings:
+            out.say(f"{found.law}, {found.text()}")
+        proposed = await office.propose_repeal(name, effective_from)
+    view, steps = await _vote(directory, channel, voters, proposed)
+    _show_ballot(out, f"repeal of {name}", proposed, view, steps, findings)
+
+
+@law.command("calendar")
+@command
+async def enact_calendar(
+    file: Annotated[Path, typer.Argument(help="A year's working days in YAML, as in examples/calendars.")],
+    channel: Channel,
+    who: Voters,
+    directory: Directory = DEFAULT_DIRECTORY,
+    json_output: Json = False,
+) -> None:
+    """Propose a year's working-day calendar and vote for it. Statutory periods are counted by what is enacted."""
+    calendar = load_calendar(file)
+    voters = _voters(who)
+    async with sovereign(directory, voters[0], channel, default_user="Admin") as office:
+        proposed = await office.propose_calendar(calendar)
+    view, steps = await _vote(directory, channel, voters, proposed)
+    what = f"calendar of {calendar.jurisdiction} for {calendar.year}, {len(calendar.holidays)} holidays"
+    _show_ballot(Output(as_json=json_output), what, proposed, view, steps)
 
 
 @law.command("vote")

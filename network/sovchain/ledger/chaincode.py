@@ -23,7 +23,7 @@ from sovchain.ledger.chaincode_stream import (
     Transport,
 )
 from sovchain.ledger.connection import ChaincodeConnection
-from sovchain.ledger.dialling import DialError, StreamError, client_context, dialled
+from sovchain.ledger.dialling import DialError, RpcError, client_context, dialled
 from sovchain.ledger.errors import LedgerError
 
 _FIRST_BACKOFF_S: Final = 0.05
@@ -205,7 +205,7 @@ class _Instance:
             _log.info("connected to chaincode", chaincode=self._package_id, address=self._address)
             await asyncio.shield(runner)
             self._failure = "the chaincode ended the stream"
-        except (ExecutionError, TimeoutError, StreamRefusedError, DialError, StreamError) as error:
+        except (ExecutionError, TimeoutError, StreamRefusedError, DialError, RpcError) as error:
             if isinstance(error, ExecutionError):
                 # The stream has ended; why, its task says once it is done.
                 await asyncio.wait([runner], timeout=_END_TIMEOUT_S)

@@ -37,6 +37,7 @@ from sovchain.ledger.errors import (
     StorageCorrupt,
 )
 from sovchain.ledger.faults import Faults
+from sovchain.ledger.marks import break_seal, seal
 from sovchain.ledger.operations.metrics import LedgerMetrics
 from sovchain.ledger.orderer import (
     SERVICE_UNAVAILABLE,
@@ -62,6 +63,7 @@ from sovchain.protocol.channelconfig import ChannelBundle
 from sovchain.protocol.errors import ProtocolError
 from sovchain.protocol.lifecycle import implicit_collection_msp
 
+_LOG_EVERY_BLOCKS = 64
 _T = TypeVar("_T")
 _log = structlog.get_logger("sovchain.ledger.channel")
 
@@ -272,6 +274,8 @@ class Channel(ChainView):
             self._publish(prepared, view)
             if self._committer.scrub_due:
                 await self._scrub()
+            if self._chain.height % _LOG_EVERY_BLOCKS == 0:
+                await self._restart_log()
         return self._chain.height
 
     async def follow(self, block: bytes) -> int:
@@ -409,6 +413,8 @@ class Channel(ChainView):
                         self._publish(prepared, view)
                         if self._committer.scrub_due:
                             await self._scrub()
+                        if self._chain.height % _LOG_EVERY_BLOCKS == 0:
+                            await self._restart_log()
                 self._handled += 1
                 self._advance()
         except Exception as error:
@@ -469,6 +475,15 @@ class Channel(ChainView):
         self._show(await loop.run_in_executor(self._worker, self._pool.open, self._chain.height))
         await loop.run_in_executor(self._worker, self._committer.scrub)
 
+    async def _restart_log(self) -> None:
+        """Let a long write-ahead log begin anew: what is read from now on is read from the file.
+
+        Snapshots that are open on an older view stand in the way: then it is tried again some blocks later.
+        """
+        loop = asyncio.get_running_loop()
+        if await loop.run_in_executor(self._worker, self._store.restart_log):
+            self._show(await loop.run_in_executor(self._worker, self._pool.open, self._chain.height))
+
     def _stop(self, error: Exception) -> None:
         reason = str(error) or type(error).__name__
         stopped = ChannelStopped(self.channel_id, f"committing block {self._chain.height} failed: {reason}")
@@ -488,7 +503,9 @@ class Channel(ChainView):
         self._lookup.connection.close()
         for store in self._private.values():
             store.close()
+            seal(store.path)
         self._store.close()
+        seal(self._store.path)
 
 
 @dataclass(frozen=True)
@@ -515,6 +532,7 @@ def _open_files(directory: Path, msp_ids: list[str], orderer: SigningNode) -> _O
     if not LedgerStore.exists(path):
         raise ChannelMissing(directory)
     complete_restore(directory)
+    break_seal(path)
     store = LedgerStore.open(path)
     private: dict[str, PrivateStore] = {}
     try:
@@ -535,7 +553,9 @@ def _open_files(directory: Path, msp_ids: list[str], orderer: SigningNode) -> _O
 
 
 def _open_private(directory: Path, chain: ChainState, msp_id: str) -> PrivateStore:
-    return PrivateStore.open(saved_private(directory, msp_id), chain.channel_id, msp_id, chain.height)
+    path = saved_private(directory, msp_id)
+    break_seal(path)
+    return PrivateStore.open(path, chain.channel_id, msp_id, chain.height)
 
 
 def _stored_bundle(store: LedgerStore, chain: ChainState) -> ChannelBundle:

@@ -142,8 +142,9 @@ class Committer:
         private: Mapping[str, PrivateStore],
         bundle: ChannelBundle,
         chain: ChainState,
-        orderer: SigningNode,
+        orderer: SigningNode | None = None,
     ) -> None:
+        """`orderer` signs the blocks of `prepare`; blocks that others ordered need none."""
         self.chain = chain
         self.bundle = bundle
         self._store = store
@@ -154,15 +155,16 @@ class Committer:
 
     def prepare(self, envelopes: Sequence[bytes]) -> Prepared:
         """Build, sign and validate the next block. Writes nothing."""
-        chain = self.chain
+        chain, orderer = self.chain, self.orderer
+        assert orderer is not None, "who orders has a signing node"
         block = new_block(chain.height, chain.last_hash, envelopes)
         sign_block(
             block,
             # A block with a configuration names itself (orderer/common/multichannel/blockwriter.go).
             last_config=chain.height if is_config_block(block) else chain.last_config,
-            creator=self.orderer.identity,
+            creator=orderer.identity,
             nonce=os.urandom(_NONCE_BYTES),
-            sign=lambda message: sign(self.orderer.key, message),
+            sign=lambda message: sign(orderer.key, message),
         )
         return _validated(block, self.bundle, chain, self._state, self._state.transaction_exists)
 

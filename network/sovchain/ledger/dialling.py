@@ -1,8 +1,7 @@
 """Connections that a peer dials to its chaincodes: gRPC streams without gRPC's library.
 
 A chaincode asks for every key by itself, so what one message costs is much of what a transaction costs. gRPC's library
-for asyncio changes threads three times for each of them; `sovchain.chaincode.transport`, the other end of the same
-streams, takes one call.
+for asyncio changes threads three times for each of them; `sovchain.rpc`, which the chaincodes use too, takes one call.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from sovchain.chaincode.errors import ServiceError, StreamError
-from sovchain.chaincode.grpcstream import Stream
-from sovchain.chaincode.tls import ClientTls as StreamTls
-from sovchain.chaincode.transport import Keepalive, dial
 from sovchain.ledger.errors import LedgerError
 from sovchain.ledger.tls import ClientTls
+from sovchain.rpc.connection import Keepalive, dial
+from sovchain.rpc.errors import AddressError, RpcError, TlsError
+from sovchain.rpc.stream import Stream
+from sovchain.rpc.tls import client_context as context_of
 
 CONNECT_METHOD: Final = "/protos.Chaincode/Connect"
 _KEEPALIVE: Final = Keepalive(idle_s=60.0, timeout_s=20.0)
@@ -33,8 +32,8 @@ def client_context(tls: ClientTls | None) -> ssl.SSLContext | None:
     if tls is None:
         return None
     try:
-        return StreamTls(tls.root_pem, tls.certificate_pem, tls.private_key_pem).context()
-    except ServiceError as error:
+        return context_of(tls.root_pem, tls.certificate_pem, tls.private_key_pem)
+    except TlsError as error:
         raise DialError(str(error)) from error
 
 
@@ -46,12 +45,12 @@ async def dialled(address: str, context: ssl.SSLContext | None) -> AsyncIterator
     """
     try:
         made = await dial(address, tls=context, server_name=None, keepalive=_KEEPALIVE)
-    except StreamError as error:
+    except (RpcError, AddressError) as error:
         raise DialError(str(error)) from error
     try:
         try:
             stream = made.connection.request(CONNECT_METHOD, address, secure=context is not None)
-        except StreamError as error:
+        except RpcError as error:
             raise DialError(str(error)) from error
         try:
             yield stream
@@ -61,4 +60,4 @@ async def dialled(address: str, context: ssl.SSLContext | None) -> AsyncIterator
         await made.close(_CLOSE_S)
 
 
-__all__ = ["CONNECT_METHOD", "DialError", "Stream", "StreamError", "client_context", "dialled"]
+__all__ = ["CONNECT_METHOD", "DialError", "RpcError", "Stream", "client_context", "dialled"]

@@ -36,6 +36,7 @@ from sovchain.ledger.database import (
     storage_errors,
 )
 from sovchain.ledger.errors import StorageCorrupt, TransientRefused
+from sovchain.ledger.marks import Mark
 from sovchain.protocol.crypto import sha256
 from sovchain.protocol.rwset import Version
 
@@ -51,7 +52,8 @@ MAX_TRANSIENT_STORE_BYTES = 2 * 1024 * 1024 * 1024
 
 _SCHEMA = """
 CREATE TABLE savepoint (
-    id INTEGER PRIMARY KEY CHECK (id = 1), channel TEXT NOT NULL, msp_id TEXT NOT NULL, height INTEGER NOT NULL
+    id INTEGER PRIMARY KEY CHECK (id = 1), channel TEXT NOT NULL, msp_id TEXT NOT NULL, height INTEGER NOT NULL,
+    writes INTEGER NOT NULL
 );
 CREATE TABLE private_state (
     ns TEXT NOT NULL, coll TEXT NOT NULL, key BLOB NOT NULL, key_hash BLOB NOT NULL, value BLOB NOT NULL,
@@ -184,6 +186,7 @@ class PrivateStore:
         """Number of blocks whose private data is applied."""
         self._connection = connection
         self._lock = threading.Lock()
+        self._mark = Mark(path)
         self._saved_height = height
         self._origin: tuple[Path, int] | None = None
         """The copy that the content is equal to while the connection has changed as many rows as are noted here."""
@@ -191,6 +194,8 @@ class PrivateStore:
         """Whether values that were purged or have expired may still be in the write-ahead log."""
         with storage_errors(path):
             connection.execute("PRAGMA secure_delete = ON")
+            self._writes: int = connection.execute("SELECT writes FROM savepoint").fetchone()[0]
+            self._mark.check(self._writes)
             self._count_transient()
             self._next_expiry = self._first_expiry()
 
@@ -200,7 +205,7 @@ class PrivateStore:
         if not database_format(path, PRIVATE_APPLICATION_ID):
 
             def fill(connection: sqlite3.Connection) -> None:
-                connection.execute("INSERT INTO savepoint VALUES (1, ?, ?, 0)", (channel_id, msp_id))
+                connection.execute("INSERT INTO savepoint VALUES (1, ?, ?, 0, 0)", (channel_id, msp_id))
 
             return cls(path, create_database(path, PRIVATE_APPLICATION_ID, _SCHEMA, fill), msp_id, 0)
         connection = open_database(path, PRIVATE_APPLICATION_ID)
@@ -239,6 +244,8 @@ class PrivateStore:
                 for row in rows:
                     if self._connection.execute(_KEEP_TRANSIENT, row).rowcount:
                         kept.append(len(row[5]))
+                self._count_write()
+            self._mark.put(self._writes)
             self._transient_rows += len(kept)
             self._transient_bytes += sum(kept)
             failpoint("transient:after-commit")
@@ -258,7 +265,9 @@ class PrivateStore:
                 with _transaction(self._connection):
                     self._apply(block, hashed)
                     self._connection.execute("UPDATE savepoint SET height = ?", (block.number + 1,))
+                    self._count_write()
                     failpoint("private:before-commit")
+                self._mark.put(self._writes)
                 self._saved_height = block.number + 1
                 failpoint("private:after-commit")
             self.height = block.number + 1
@@ -308,6 +317,7 @@ class PrivateStore:
     def restore(self, source: Path | None, height: int) -> None:
         """Become what a copy holds; without one, what a store is that knows nothing of blocks before `height`."""
         with self._lock, storage_errors(self.path):
+            self._mark.put(0)
             if source is None:
                 with _transaction(self._connection):
                     for statement in _FORGET:
@@ -318,6 +328,8 @@ class PrivateStore:
                 self._origin = (source, self._connection.total_changes)
             self.height = self._saved_height = self._connection.execute("SELECT height FROM savepoint").fetchone()[0]
             self._next_expiry = self._first_expiry()
+            self._writes = self._connection.execute("SELECT writes FROM savepoint").fetchone()[0]
+            self._mark.put(self._writes)
             self._count_transient()
             self.scrub_due = True
 
@@ -325,7 +337,13 @@ class PrivateStore:
         """Save the height, empty the write-ahead log into the file and close it."""
         with self._lock, storage_errors(self.path):
             self._save_height()
+            self._mark.close()
             self._connection.close()
+
+    def _count_write(self) -> None:
+        """Within a transaction: what is committed next has another number than what was."""
+        self._connection.execute("UPDATE savepoint SET writes = ?", (self._writes + 1,))
+        self._writes += 1
 
     def _save_height(self) -> None:
         if self.height > self._saved_height:

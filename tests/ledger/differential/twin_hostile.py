@@ -408,7 +408,7 @@ def spoil_proposal(
     return kind, proposal_pb2.SignedProposal(proposal_bytes=content, signature=signature)
 
 
-TIMED = ("late", "no time", "bad time", "garbage channel header", "no header")
+TIMED = ("late", "no time", "bad time", "garbage channel header", "no header", "empty")
 PROPOSALS = [
     "type", "epoch", "channel", "late", "no time", "bad time", "transaction id", "nonce", "creator", "extension",
     "no spec", "no input", "no arguments", "spec name", "spec type", "init", "decorations", "header version",

@@ -2,13 +2,14 @@
 
 General layout: `codes` are the code lists; `records` and `order_records` what is stored and exchanged; `store` the keys;
 `cedar` and `lawtext` read and check laws; `facts` are what a decision depends on and `gathering` reads them; `engine` decides,
-purely, with `gates` and `obligations`; `effects` is what follows. `ballots`, `registry`, `law`, `sharing`, `receipts`, `duties`,
+purely, with `gates` and `obligations`; `effects` is what follows. `ballots`, `registry`, `law`, `calendar`, `sharing`, `receipts`, `duties`,
 `orders`, `warrants`, `personal` and `crossing` are the contracts, `standing` and `guarding` what they ask and protect; `anchors`
 and `portable` belong to crossing; `assembly` puts them together for one channel's seats.
 """
 
 from sovchain.contracts.core.assembly import core_contracts
 from sovchain.contracts.core.ballots import Seats
+from sovchain.contracts.core.calendar import Calendars
 from sovchain.contracts.core.crossing import Crossing
 from sovchain.contracts.core.duties import Duties
 from sovchain.contracts.core.law import Laws
@@ -21,6 +22,7 @@ from sovchain.contracts.core.sharing import Sharing
 from sovchain.contracts.core.warrants import Warrants
 
 __all__ = [
+    "Calendars",
     "Crossing",
     "Decider",
     "Duties",

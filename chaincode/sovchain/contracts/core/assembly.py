@@ -7,6 +7,7 @@ from typing import Final
 
 from sovchain.chaincode import Contract
 from sovchain.contracts.core.ballots import Seats
+from sovchain.contracts.core.calendar import Calendars
 from sovchain.contracts.core.crossing import Crossing
 from sovchain.contracts.core.duties import Duties
 from sovchain.contracts.core.law import Laws
@@ -34,6 +35,7 @@ def core_contracts(
     return [
         Registry(seats),
         Laws(seats),
+        Calendars(seats),
         Sharing(seats),
         Receipts(),
         Duties(seats),

@@ -17,12 +17,13 @@ from sovchain.contracts.core.store import StubView, identity_hash
 BALLOT_OPEN: Final = timedelta(days=30)
 """How long a ballot takes votes."""
 
-Subject = Literal["admission", "law", "repeal", "anchor"]
+Subject = Literal["admission", "law", "repeal", "anchor", "calendar"]
 _CONTRACTS: Final[Mapping[Subject, str]] = {
     "admission": "Registry",
     "law": "Laws",
     "repeal": "Laws",
     "anchor": "Crossing",
+    "calendar": "Calendars",
 }
 
 

@@ -33,7 +33,7 @@ async def serve_https(
     client_root_pems: bytes,
     demand_certificate: bool = False,
 ) -> HttpsServer:
-    """Start a server. Raises OSError (ssl.SSLError included) when it cannot listen or its material cannot be used."""
+    """Start a server. Raises OSError when it cannot listen, TlsError for material that cannot be used."""
     context = server_context(certificate_pem, private_key_pem, client_root_pems, demand_certificate=demand_certificate)
     server = HttpsServer(handler)
     await server.start(listen, context)
