@@ -303,6 +303,11 @@ class ChaincodeInstances:
         await process.start()
         return process
 
+    @property
+    def processes(self) -> Mapping[str, ChaincodeInstance]:
+        """The processes by name: "chaincode instance A", and further ones with what they serve."""
+        return {f"chaincode instance {process.name}": process for process in self._processes(self._serving)}
+
     def _processes(self, serving: Mapping[str, list[ChaincodeInstance]]) -> list[ChaincodeInstance]:
         return list({id(process): process for several in serving.values() for process in several}.values())
 
