@@ -219,7 +219,13 @@ class Sovereign:
         root = await asyncio.to_thread(lambda: table_root(salt, read_table(table.data)))
         places = (place,) if residency is None else residency
         entry = _publication(table, name, data_class, place, places, purposes, about or About(), root)
-        payload = salt + table.data
+        return await self.deposit(salt + table.data, entry)
+
+    async def deposit(self, payload: bytes, entry: Publication) -> Shared:
+        """Deposit salt and bytes in this organisation's private collection and publish the entry that describes them.
+
+        `share` and `SealedData.seal` do it for a file: this is what they have in common.
+        """
         deposited = await self._calls.at(self._msp_id).submit(Sharing.deposit, payload)
         commitment = hashlib.sha256(payload).hexdigest()
         published = await self._calls.submit_after_own(Sharing.publish, deposited.result, commitment, entry)
@@ -317,6 +323,10 @@ class Sovereign:
         done = await self._calls.submit_after_own(Sharing.decide, filed.request)
         return Answer(**dict(done.result), filed=filed.committed, decided=committed(done))
 
+    async def filed(self, request: str) -> Request:
+        """One request on file."""
+        return await self._calls.evaluate(Sharing.request, request)
+
     async def requests(self) -> list[Request]:
         """All requests on file, decided or not, oldest first."""
         found = await all_pages(lambda bookmark: self._calls.evaluate(Sharing.requests, bookmark))
@@ -344,6 +354,12 @@ class Sovereign:
         Of a part of a table: the part as UTF-8 CSV; `open_part` gives it with its proof. Raises NothingToOpen, IntegrityError.
         """
         payload, dataset, grant = await self._delivered(request)
+        if dataset.entry.sealed is not None:
+            raise InvalidInput(
+                "the data set lies sealed in a store",
+                "what was delivered is the key that opens it",
+                "fetch it (sovchain data fetch)",
+            )
         if grant.whole:
             return (await asyncio.to_thread(_checked_table, payload, dataset))[SALT_BYTES:]
         part = await asyncio.to_thread(_checked_part, payload, dataset, request, grant)
@@ -359,6 +375,16 @@ class Sovereign:
             raise InvalidInput("the whole data set was delivered", "its salted hash proves it", "open it")
         await asyncio.to_thread(_checked_part, payload, dataset, request, grant)
         return payload
+
+    async def opener(self, request: str) -> tuple[bytes, DataSet]:
+        """As the grantee: what opens a sealed data set, checked, and the data set; for `SealedData.fetch`.
+
+        Raises NothingToOpen, IntegrityError, InvalidInput where the data set is not sealed.
+        """
+        payload, dataset, _ = await self._delivered(request)
+        if dataset.entry.sealed is None:
+            raise InvalidInput("the data set is not sealed", "it was delivered itself", "open it (sovchain open)")
+        return _whole(payload, dataset)[SALT_BYTES:], dataset
 
     async def _delivered(self, request: str) -> tuple[bytes, DataSet, Grant]:
         key = secrets.token_bytes(KEY_BYTES)
@@ -460,22 +486,27 @@ def _publication(
 ) -> Publication:
     for kind, code in [("jurisdiction", jurisdiction), *(("residency", place) for place in residency)]:
         check_jurisdiction(kind, code)
+    return entry_of(
+        {
+            "name": name or table.name,
+            "data_class": data_class,
+            "jurisdiction": jurisdiction,
+            "residency": tuple(sorted(set(residency))),
+            "purposes": tuple(sorted(set(purposes))),
+            "columns": table.columns,
+            "rows": table.rows,
+            "size_bytes": len(table.data),
+            "media_type": table.media_type,
+            "table_root": root,
+            **about.model_dump(),
+        }
+    )
+
+
+def entry_of(stated: Mapping[str, object]) -> Publication:
+    """A catalogue entry. Raises InvalidInput that names what is wrong."""
     try:
-        return Publication.model_validate(
-            {
-                "name": name or table.name,
-                "data_class": data_class,
-                "jurisdiction": jurisdiction,
-                "residency": tuple(sorted(set(residency))),
-                "purposes": tuple(sorted(set(purposes))),
-                "columns": table.columns,
-                "rows": table.rows,
-                "size_bytes": len(table.data),
-                "media_type": table.media_type,
-                "table_root": root,
-                **about.model_dump(),
-            }
-        )
+        return Publication.model_validate(stated)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "entry"

@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 import structlog
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from fabric_protos.common import common_pb2
 from fabric_protos.orderer import ab_pb2
 from fabric_protos.peer import events_pb2
@@ -240,10 +238,10 @@ def _expiry(identity: bytes) -> datetime | None:
 
 def _check_binding(claimed: bytes, context: Context) -> None:
     """Check that the request names the TLS certificate of its connection. Mirrors common/deliver/binding.go."""
-    shown = tuple(context.auth_context().get("x509_pem_cert", ()))
+    shown = context.client_certificate
     if not claimed or not shown:
         raise _Refused(common_pb2.BAD_REQUEST, "the request or the connection has no TLS client certificate")
-    actual = hashlib.sha256(x509.load_pem_x509_certificate(shown[0]).public_bytes(Encoding.DER)).digest()
+    actual = hashlib.sha256(shown).digest()
     if actual != claimed:
         raise _Refused(common_pb2.BAD_REQUEST, "the request names another TLS client certificate")
 

@@ -13,8 +13,6 @@ from typing import Final
 
 import grpc
 import structlog
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from fabric_protos.common import configuration_pb2
 from fabric_protos.discovery import protocol_pb2
 from fabric_protos.gossip import message_pb2
@@ -235,10 +233,10 @@ def _addresses(encoded: bytes) -> list[str]:
 
 
 def _check_binding(claimed: bytes, context: Context) -> None:
-    shown = tuple(context.auth_context().get("x509_pem_cert", ()))
+    shown = context.client_certificate
     if not shown:
         raise StatusError(grpc.StatusCode.UNKNOWN, "client didn't send a TLS certificate")
-    actual = hashlib.sha256(x509.load_pem_x509_certificate(shown[0]).public_bytes(Encoding.DER)).digest()
+    actual = hashlib.sha256(shown).digest()
     if actual != claimed:
         raise StatusError(
             grpc.StatusCode.UNKNOWN, "client claimed TLS hash doesn't match computed TLS hash from gRPC stream"

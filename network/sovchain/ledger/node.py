@@ -18,7 +18,6 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import grpc
-import grpc.aio
 import structlog
 from fabric_protos.common import common_pb2
 from google.protobuf.message import DecodeError
@@ -53,12 +52,15 @@ from sovchain.ledger.rpcstatus import StatusError
 from sovchain.ledger.saved import LEDGER_FILE
 from sovchain.ledger.service import Context, Service
 from sovchain.ledger.storage import LedgerStore
-from sovchain.ledger.tls import SERVER_OPTIONS, check_server_tls, server_credentials
+from sovchain.ledger.tls import MAX_CONNECTIONS, SERVER_KEEPALIVE, SERVER_LIMITS, check_server_tls
 from sovchain.ledger.tools import LedgerTools, stored_shift
 from sovchain.protocol.channelconfig import ChannelBundle
 from sovchain.protocol.crypto import load_private_key
 from sovchain.protocol.errors import ProtocolError
 from sovchain.protocol.identity import parse_identity, serialize_identity
+from sovchain.rpc.errors import AddressError
+from sovchain.rpc.server import Server
+from sovchain.rpc.tls import server_context
 
 BROADCAST_CONCURRENCY: Final = 2_500
 CHAINCODE_STREAMS: Final = 1_000
@@ -144,7 +146,7 @@ class EmbeddedLedger:
         self._directory = directory
         self._registry = registry
         self._signers = signers
-        self._servers: dict[str, grpc.aio.Server] = {}
+        self._servers: dict[str, Server] = {}
         self._consenters = Consenters(directory, signers)
         self._broadcaster = Broadcaster(registry, self._consenters)
         self._addresses: dict[str, str] = {}
@@ -484,25 +486,25 @@ class EmbeddedLedger:
     async def _serve(self, spec: NodeSpec, services: Sequence[Service], metrics: NodeMetrics) -> None:
         for service in services:
             service.metrics = metrics
-        server = grpc.aio.server(options=SERVER_OPTIONS)
-        server.add_generic_rpc_handlers(tuple(service.handler() for service in services))
         client_roots = spec.tls_root_pems if spec.client_auth else None
         try:
             check_server_tls(spec.tls_certificate_pem, spec.tls_private_key_pem, client_root_pems=client_roots)
         except ValueError as error:
             raise NodeConfigurationError(spec.host, str(error)) from error
+        server = Server(
+            spec.listen,
+            {path: method for service in services for path, method in service.methods.items()},
+            tls=server_context(spec.tls_certificate_pem, spec.tls_private_key_pem, client_roots),
+            keepalive=SERVER_KEEPALIVE,
+            limits=SERVER_LIMITS,
+            max_connections=MAX_CONNECTIONS,
+        )
         try:
-            credentials = server_credentials(
-                spec.tls_certificate_pem, spec.tls_private_key_pem, client_root_pems=client_roots
-            )
-            port = server.add_secure_port(spec.listen, credentials)
-        except RuntimeError as error:
+            await server.start()
+        except AddressError as error:
             raise AddressInUseError(spec.listen, spec.host) from error
-        if port == 0:
-            raise AddressInUseError(spec.listen, spec.host)
-        await server.start()
         self._servers[spec.host] = server
-        self._addresses[spec.host] = f"{spec.listen.rpartition(':')[0]}:{port}"
+        self._addresses[spec.host] = server.address
 
 
 class _OrderingNode:
@@ -540,7 +542,7 @@ def _registration(peer: Peer) -> Any:
     async def register(context: Context) -> None:
         # A chaincode sees transient data, and this listener asks for no client certificate: the connection must come
         # from this machine, and the package must say that its chaincode dials the peer.
-        if not _is_local(context.peer()):
+        if not _is_local(context.peer):
             raise StatusError(grpc.StatusCode.PERMISSION_DENIED, "chaincode connects from this machine only")
         try:
             await peer.chaincodes.serve(context)
@@ -551,11 +553,10 @@ def _registration(peer: Peer) -> Any:
 
 
 def _is_local(address: str) -> bool:
-    """Whether a gRPC peer string such as "ipv4:127.0.0.1:40000" or "ipv6:%5B::1%5D:40000" is of this machine."""
-    kind, _, rest = address.partition(":")
-    if kind == "unix":
+    """Whether "host:port" or "unix" is of this machine."""
+    if address == "unix":
         return True
-    host = rest.rpartition(":")[0].replace("%5B", "[").replace("%5D", "]").strip("[]")
+    host = address.rpartition(":")[0]
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return False

@@ -371,6 +371,14 @@ RowRules = Annotated[tuple[RowRule, ...], Field(min_length=1, max_length=8)]
 """Rules that all hold at once; one for each column."""
 
 
+class Sealed(Record):
+    """A payload that lies sealed in a store: `manifest` is the address of the blob that names its chunks, `location` where the
+    owner says the store is. What is deposited and delivered is the key that opens it."""
+
+    manifest: Hex32
+    location: Annotated[str, StringConstraints(max_length=500, pattern=rf"^[^{_UNSEEN}]*$")] = ""
+
+
 class Publication(Record):
     """What an owner makes public about a data set. Nothing of its contents is in here.
 
@@ -378,7 +386,8 @@ class Publication(Record):
     pseudonym of the one person that the data are about, if it is one; `rows` count persons where data are personal.
     `origin` is where data came from that were made elsewhere. `sources` are the data sets that a product was made from.
     `joint_owners` own it too: each must co-sign every request. `table_root` commits to every cell (see `projection`), so that
-    a part of the table can be granted and checked; without it only the whole can be delivered.
+    a part of the table can be granted and checked; without it only the whole can be delivered. `sealed` says where a payload lies
+    that is no deposit itself.
     """
 
     name: ShortText
@@ -388,7 +397,7 @@ class Publication(Record):
     purposes: Annotated[tuple[Word, ...], Field(max_length=32)]
     columns: Annotated[tuple[Column, ...], Field(max_length=COLUMNS_MAX)]
     rows: Annotated[int, Field(ge=0, le=2**53 - 1)]
-    size_bytes: Annotated[int, Field(ge=0, le=PAYLOAD_MAX_BYTES)]
+    size_bytes: Annotated[int, Field(ge=0, le=2**53 - 1)]
     media_type: Annotated[str, StringConstraints(pattern=r"^[a-z]+/[a-z0-9.+-]{1,60}(; charset=[a-z0-9-]{1,20})?$")] = (
         "text/csv; charset=utf-8"
     )
@@ -398,6 +407,7 @@ class Publication(Record):
     sources: Annotated[tuple[Hex32, ...], Field(max_length=32)] = ()
     joint_owners: Annotated[tuple[MspId, ...], Field(max_length=8)] = ()
     table_root: Hex32 | None = None
+    sealed: Sealed | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Publication:
@@ -407,6 +417,12 @@ class Publication(Record):
         _refuse_duplicates("joint owners", self.joint_owners)
         if self.subject is not None and self.personal == "none":
             raise ValueError("data about a person are personal: say personal or sensitive")
+        if self.sealed is None and self.size_bytes > PAYLOAD_MAX_BYTES:
+            raise ValueError(f"more than {PAYLOAD_MAX_BYTES} bytes are shared sealed in a store only")
+        if self.sealed is not None and self.personal != "none" and self.rows == 0:
+            raise ValueError("say for sealed personal data how many persons they are about: what may leave is counted")
+        if self.sealed is not None and self.table_root is not None:
+            raise ValueError("parts of a sealed payload cannot be granted: it has no table root")
         _refuse_duplicates("columns", [column.name for column in self.columns])
         return self
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from sovchain.cli.problems import CommandError
-from sovchain.cli.scenarios import Demonstration, on_one_channel, with_users
+from sovchain.cli.scenarios import Demonstration, on_channels, with_users
 from sovchain.cli.stage import Stage, admit, audit
 from sovchain.contracts.finance.drafts import Draft, Issue
 from sovchain.network.stored import stored_blocks
@@ -35,7 +35,7 @@ TERM: Final = timedelta(seconds=20)
 def topology(default: Topology) -> Topology:
     """The finance channel alone, with the bank's customers as users of the bank."""
     users = [{"name": name.capitalize(), "attributes": {"party": name}} for name in PARTIES]
-    return with_users(on_one_channel(default, CHANNEL), {"Finance": users})
+    return with_users(on_channels(default, CHANNEL), {"Finance": users})
 
 
 def party(name: str) -> str:
