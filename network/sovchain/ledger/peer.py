@@ -12,7 +12,7 @@ from fabric_protos.peer import proposal_response_pb2
 from sovchain.ledger.access import LocalAccess
 from sovchain.ledger.chaincode import ChaincodeSupport
 from sovchain.ledger.chaincode_stream import ERROR_EXECUTION_TIMEOUT, EXECUTE_TIMEOUT_S
-from sovchain.ledger.channel import Channel
+from sovchain.ledger.chainview import ChainView
 from sovchain.ledger.couchdb import CouchState, Index
 from sovchain.ledger.definitions import DefinitionError
 from sovchain.ledger.difference import NonDeterminismError, first_difference
@@ -35,6 +35,7 @@ class Peer:
         registry: Registry,
         *,
         msp_id: str,
+        host: str,
         address: str,
         identity: bytes,
         key: PrivateKey,
@@ -47,6 +48,7 @@ class Peer:
         Args:
             registry: the ledger that it belongs to.
             msp_id: its organisation.
+            host: host name in its TLS certificate.
             address: "host:port" by which clients know it; appears in error details.
             identity: its serialised identity.
             key: signs endorsements.
@@ -56,6 +58,9 @@ class Peer:
         """
         self.registry = registry
         self.msp_id = msp_id
+        self.host = host
+        self.is_running = True
+        """Whether its servers run: others do not ask one that was ended."""
         self.address = address
         self.identity = identity
         self.packages = PackageStore(packages)
@@ -65,7 +70,7 @@ class Peer:
         self._key = key
         self._msp = msp
 
-    def couchdb(self, channel: Channel, snapshot: Snapshot) -> CouchState | None:
+    def couchdb(self, channel: ChainView, snapshot: Snapshot) -> CouchState | None:
         """How its state on a channel behaves as CouchDB's, None with LevelDB.
 
         The indexes of a chaincode are those in the package that its organisation approved. (A real peer also keeps the
@@ -88,7 +93,7 @@ class Peer:
     def _local_msp(self) -> Msp | None:
         if self._msp is None:
             for name in sorted(self.registry.channels):
-                channel = self.registry.channel_of(self.msp_id, name)
+                channel = self.registry.channel_of(self, name)
                 if channel is not None:
                     return channel.bundle.msps.msp(self.msp_id)
         return self._msp
