@@ -27,7 +27,8 @@ BASE_PORT = 23_400
 
 def topology() -> Topology:
     """Without chaincodes, and on fixed ports: what a block says of addresses is to be the same too."""
-    return small_topology(chaincodes=[], ports={"base": BASE_PORT})
+    made: Topology = small_topology(chaincodes=[], ports={"base": BASE_PORT})
+    return made
 
 
 def files(directory: Path) -> dict[str, bytes]:
