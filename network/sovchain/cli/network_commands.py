@@ -25,6 +25,9 @@ network = typer.Typer(help="Operate a network: how it is, what its nodes say.", 
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """How much the process in the background may say of itself."""
 
+_GARBAGE_AFTER = 20_000
+"""New objects after which garbage is looked for: a call makes hundreds, of which nothing is left when it has ended."""
+
 T = TypeVar("T")
 
 
@@ -71,6 +74,7 @@ async def _foreground(
         _tell_parent(ready_fd, {"error": vars(found) if found else None, "text": repr(error)})
         return report(out, error)
     gc.freeze()
+    gc.set_threshold(_GARBAGE_AFTER)
     gc.enable()
     try:
         described = _described(network)

@@ -11,7 +11,7 @@ import cedarpy
 
 from sovchain.contracts.core.cedartext import PolicyText, parse_policies
 from sovchain.contracts.core.lawtext import LawText
-from sovchain.contracts.core.obligations import parse_obligations
+from sovchain.contracts.core.obligations import TIMED, parse_obligations
 from sovchain.contracts.core.records import Obligation
 from sovchain.sovereign.odrl.terms import (
     ACTIONS,
@@ -22,6 +22,7 @@ from sovchain.sovereign.odrl.terms import (
     DUTIES,
     EVERY_ACTION,
     LISTED,
+    MASKS,
     OPPOSITES,
     PROFILE,
     Condition,
@@ -81,7 +82,8 @@ def _rule(uid: str, policy: PolicyText, conditions: Conditions) -> Json:
     constraints = [_constraint(one) for one in conditions if one.attribute.place == "rule"]
     if constraints:
         rule["constraint"] = constraints
-    duties = [_duty(one) for one in parse_obligations(policy.annotations.get("obligations", ""))]
+    owed = parse_obligations(policy.annotations.get("obligations", ""))
+    duties = [duty for one in owed for duty in _duties(one)]
     if duties:
         rule["duty"] = duties
     return rule
@@ -104,20 +106,32 @@ def _constraint(condition: Condition) -> Json:
     }
 
 
-def _duty(obligation: Obligation) -> Json:
-    action: Any = DUTIES[obligation.kind]
-    if obligation.kind in {"mask", "fields"}:
-        named = {"leftOperand": "sov:column", "operator": "isAnyOf", "rightOperand": list(obligation.names)}
-        return {"action": {"rdf:value": {"@id": action}, "refinement": [named]}}
+def _duties(obligation: Obligation) -> Iterator[Json]:
+    action = DUTIES[obligation.kind]
     if obligation.kind == "notify":
-        return {"action": action, "informedParty": f"urn:sovchain:msp:{obligation.names[0]}"}
-    if obligation.kind == "cosign":
-        return {"action": action, "consentingParty": "urn:sovchain:seat:regulator"}
-    within = {"@value": f"P{obligation.days}D", "@type": "xsd:duration"}
-    return {
-        "action": action,
-        "constraint": [{"leftOperand": "elapsedTime", "operator": "lteq", "rightOperand": within}],
-    }
+        yield {"action": action, "informedParty": f"urn:sovchain:msp:{obligation.names[0]}"}
+    elif obligation.kind == "cosign":
+        yield {"action": action, "consentingParty": "urn:sovchain:seat:regulator"}
+    elif obligation.kind in TIMED:
+        within = {"@value": f"P{obligation.days}D", "@type": "xsd:duration"}
+        yield {"action": action, "constraint": [_said("elapsedTime", "lteq", within)]}
+    elif obligation.names:
+        yield _refining(action, _said("sov:column", "isAnyOf", list(obligation.names)))
+    for mask in obligation.masks or ():
+        column = _said("sov:column", "eq", mask.column)
+        argument = [_said("sov:argument", "eq", mask.argument)] if mask.argument else []
+        yield _refining(MASKS[mask.function], column, *argument)
+    for rule in obligation.rows or ():
+        column, values = _said("sov:column", "eq", rule.column), _said("sov:value", "isAnyOf", list(rule.values))
+        yield _refining(action, column, values)
+
+
+def _said(operand: str, operator: str, value: Any) -> Json:
+    return {"leftOperand": operand, "operator": operator, "rightOperand": value}
+
+
+def _refining(action: str, *refinements: Json) -> Json:
+    return {"action": {"rdf:value": {"@id": action}, "refinement": list(refinements)}}
 
 
 def _all_cases(policy: Tree, where: str) -> list[Conditions]:

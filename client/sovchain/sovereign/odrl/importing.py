@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import unquote
 
 from pydantic import ValidationError
 
+from sovchain.contracts.core.cedartext import CedarTextError
 from sovchain.contracts.core.codes import (
     DATA_CLASSES,
     LEGAL_BASES,
@@ -19,8 +20,10 @@ from sovchain.contracts.core.codes import (
     is_jurisdiction,
     level_of,
 )
+from sovchain.contracts.core.lawtext import read_law
+from sovchain.contracts.core.obligations import OBLIGATIONS_MAX, ObligationError, parse_obligations
 from sovchain.contracts.core.records import LawHeader
-from sovchain.sovereign.odrl.reading import Node, identified, listed, plain, read_json, term
+from sovchain.sovereign.odrl.reading import Node, identified, listed, plain, read_json
 from sovchain.sovereign.odrl.terms import (
     ACTIONS,
     ATTRIBUTES,
@@ -29,6 +32,7 @@ from sovchain.sovereign.odrl.terms import (
     DUTIES,
     EVERY_ACTION,
     LISTED,
+    MASKS,
     OPERATORS,
     PROFILE,
     Condition,
@@ -46,9 +50,12 @@ _WORDS: Final = {
 }
 _ACTIONS: Final = {odrl: ours for ours, odrl in ACTIONS.items()}
 _DUTIES: Final = {odrl: ours for ours, odrl in DUTIES.items()}
+_MASKS: Final = {odrl: ours for ours, odrl in MASKS.items()}
 _SIGNS: Final = {odrl: sign for sign, odrl in COMPARISONS.items()}
 _ZONED: Final = re.compile(r"(?:Z|[+-][0-9]{2}:?[0-9]{2})$", re.ASCII)
 _LAW_UID: Final = re.compile(r"urn:sovchain:law:([^:#]+):([0-9]+)")
+
+Refinements = dict[str, list[str | int]]
 
 _POLICY_REFUSED: Final = {
     "obligation": "a law lays duties upon those whom it permits something: state it as a duty of the permission",
@@ -102,7 +109,12 @@ def import_odrl(document: str | dict[str, Any], header: LawHeader | None = None)
         "jurisdiction": own.jurisdiction,
         "effective-from": own.effective_from.isoformat(),
     }
-    return "\n".join([*(f"// {name}: {value}" for name, value in said.items()), "", *clauses.values()])
+    text = "\n".join([*(f"// {name}: {value}" for name, value in said.items()), "", *clauses.values()])
+    try:
+        read_law(text)
+    except CedarTextError as error:
+        raise OdrlError("$", f"the law that it makes is not valid: {error.message}") from None
+    return text
 
 
 def _header(policy: Node, given: LawHeader | None) -> LawHeader:
@@ -156,6 +168,8 @@ def _add(clauses: dict[str, str], rule: Node, effect: str, header: LawHeader) ->
         *_constraints(rule, "constraint", "rule"),
     ]
     duties = [_duty(Node(value, path)) for value, path in rule.each("duty")]
+    if len(duties) > OBLIGATIONS_MAX:
+        raise OdrlError(rule.at("duty"), f"a clause has at most {OBLIGATIONS_MAX} obligations")
     if duties and effect == "forbid":
         raise OdrlError(rule.at("duty"), "a prohibition obliges to nothing")
     rule.done(_RULE_REFUSED)
@@ -294,31 +308,48 @@ def _value(kind: str, entity: str, value: str | int) -> str:
 def _duty(node: Node) -> str:
     node.ignore("type", "uid")
     value = node.get("action")
-    columns: Sequence[str] = ()
+    refined: Refinements = {}
     if isinstance(value, dict) and "rdf:value" in value:
         action = Node(value, node.at("action"))
         word = identified(action.get("rdf:value"), action.at("rdf:value"))
-        columns = _columns(action)
+        refined = _refined(action)
         action.done({})
     else:
         word = identified(value, node.at("action"))
-    kind = _DUTIES.get(term(word))
-    if kind is None:
-        raise OdrlError(node.at("action"), f"`{word}` is no duty of laws: known are {', '.join(_DUTIES)}")
-    if kind in {"mask", "fields"}:
-        if not columns:
-            raise OdrlError(node.at("action"), f"{word} names columns: refine it by sov:column isAnyOf")
-        arguments = ", ".join(columns)
-    elif columns:
-        raise OdrlError(node.at("action"), f"{word} takes no columns")
-    elif kind == "notify":
-        arguments = _party(node, "informedParty", "urn:sovchain:msp:")
-    elif kind == "cosign":
-        arguments = _party(node, "consentingParty", "urn:sovchain:seat:")
-    else:
-        arguments = _days(node)
+    if word not in _DUTIES and word not in _MASKS:
+        known = ", ".join([*_DUTIES, *_MASKS])
+        raise OdrlError(node.at("action"), f"`{word}` is no duty of laws: known are {known}")
+    said = _obligation(word, refined, node)
+    if refined:
+        raise OdrlError(node.at("action"), f"{word} is not refined by {next(iter(refined))}")
     node.done(_RULE_REFUSED)
-    return f"{kind}({arguments})"
+    try:
+        parse_obligations(said)
+    except ObligationError as error:
+        raise OdrlError(node.path, str(error)) from None
+    return said
+
+
+def _obligation(word: str, refined: Refinements, node: Node) -> str:
+    """A duty as an obligation. Takes the refinements that it uses out of `refined`."""
+    kind = _DUTIES.get(word, "mask")
+    if word in _MASKS:
+        columns, argument = refined.pop("sov:column", []), refined.pop("sov:argument", [])
+        masked = " ".join(map(str, [_MASKS[word], *argument]))
+        return f"mask({', '.join(f'{column}: {masked}' for column in columns)})"
+    if kind in {"mask", "fields", "rows"}:
+        names = refined.pop("sov:column", [])
+        values = refined.pop("sov:value", []) if kind == "rows" else []
+        if not names or (kind == "rows" and (len(names) != 1 or not values)):
+            raise OdrlError(
+                node.at("action"), f"{word} is refined by sov:column" + (" and sov:value" if kind == "rows" else "")
+            )
+        return f"{kind}({', '.join(map(str, [*names, *values]))})"
+    if kind == "notify":
+        return f"{kind}({_party(node, 'informedParty', 'urn:sovchain:msp:')})"
+    if kind == "cosign":
+        return f"{kind}({_party(node, 'consentingParty', 'urn:sovchain:seat:')})"
+    return f"{kind}({_days(node)})"
 
 
 def _party(node: Node, name: str, prefix: str) -> str:
@@ -328,20 +359,33 @@ def _party(node: Node, name: str, prefix: str) -> str:
     return party.removeprefix(prefix)
 
 
-def _columns(action: Node) -> Sequence[str]:
-    names: list[str] = []
+def _refined(action: Node) -> Refinements:
+    """The refinements of a duty's action: values by left operand."""
+    found: Refinements = {}
     for value, path in action.each("refinement"):
         refinement = Node(value, path)
-        if (refinement.word("leftOperand"), refinement.word("operator")) != ("sov:column", "isAnyOf"):
-            raise OdrlError(path, "columns are named by sov:column isAnyOf")
-        for name, where in listed(refinement.get("rightOperand"), refinement.at("rightOperand")):
-            if not isinstance(name, str) or not name.isprintable() or set(name) & set('"\\,();') or len(name) > 200:
+        operand = refinement.word("leftOperand") or ""
+        values = listed(refinement.get("rightOperand"), refinement.at("rightOperand"))
+        if operand in found:
+            raise OdrlError(path, f"{operand} is stated twice")
+        operator = refinement.word("operator")
+        if operator != "isAnyOf" and (operator != "eq" or len(values) > 1):
+            raise OdrlError(refinement.at("operator"), "a duty is refined by eq for one value, or isAnyOf")
+        for one, where in values:
+            text = str(one)
+            if (
+                not text.strip()
+                or text != text.strip()
+                or not text.isprintable()
+                or set(text) & set('"\\,();:')
+                or len(text) > 200
+            ):
                 raise OdrlError(
-                    where, "a column's name is expected here, without quotes, commas, semicolons or brackets"
+                    where, "a word is expected here, without quotes, commas, colons, semicolons or brackets"
                 )
-            names.append(name)
         refinement.done({})
-    return names
+        found[operand] = [one for one, _ in values]
+    return found
 
 
 def _days(node: Node) -> str:

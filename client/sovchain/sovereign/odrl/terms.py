@@ -99,10 +99,13 @@ DUTIES: Final[Mapping[str, str]] = {
     "delete": "delete",
     "cosign": "obtainConsent",
     "report": "sov:report",
-    "mask": "sov:mask",
+    "mask": "sov:suppress",
     "fields": "sov:fields",
+    "rows": "sov:rows",
 }
 """Obligations of laws and the actions of ODRL's duties."""
+MASKS: Final[Mapping[str, str]] = {"truncate": "sov:truncate", "hash": "sov:hash", "generalise": "sov:generalise"}
+"""Masks that leave something of a column, and the actions of their duties."""
 
 
 @dataclass(frozen=True)

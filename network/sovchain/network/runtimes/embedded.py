@@ -83,6 +83,8 @@ class EmbeddedRuntime:
             )
         # Together: what each one waits for is the disk.
         await asyncio.gather(*(self._ledger.join(block) for block in genesis_blocks))
+        if self._chaincodes is not None:
+            await self._chaincodes.begin()
 
     async def ready(self) -> None:
         """See `Runtime.ready`."""
