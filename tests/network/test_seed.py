@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 
 from sovchain.cli.commands import app
 from sovchain.network import Network, Topology
+from sovchain.network.genesis import genesis_blocks, loopback_endpoints
 from sovchain.network.material import Material
 from sovchain.network.nodes import Administrator
-from sovchain.network.seed import MARK, Seed, SeedRefused, seed_of, take_seed
+from sovchain.network.seed import MARK, Seed, SeedRefused, seed_of, seeded, take_seed
 from sovchain.protocol.blocks import header_hash, parse_block
 from sovchain.protocol.crypto import sign
 from sovchain.protocol.proposals import Invocation, build_proposal
@@ -62,6 +63,26 @@ async def golden(directory: Path, at: datetime) -> tuple[dict[str, bytes], list[
     return files(directory), blocks
 
 
+def test_keys_certificates_and_first_blocks_are_the_same_bytes(tmp_path: Path) -> None:
+    plan, now = topology(), datetime.now(UTC)
+    endpoints = loopback_endpoints(plan, {node.host: BASE_PORT + at for at, node in enumerate(plan.nodes)})
+
+    def made(name: str, seed: Seed | None) -> dict[str, bytes]:
+        with seeded(seed):
+            material = Material.create(plan, tmp_path / name / "organizations", now)
+            genesis_blocks(plan, material, endpoints, tmp_path / name / "channels", now)
+        return files(tmp_path / name)
+
+    first = made("first", Seed(SEED))
+    assert len(first) > 50
+    assert made("second", Seed(SEED)) == first
+    other, chance = made("other", Seed("other")), made("chance", None)
+    keys = [name for name in first if name.endswith(("priv_sk", ".key")) and not name.endswith("/ca.key")]
+    assert keys
+    assert all(len({one[name] for one in (first, other, chance)}) == 3 for name in keys)
+
+
+@pytest.mark.long
 async def test_two_directories_get_the_same_keys_ids_and_blocks_to_the_byte(tmp_path: Path) -> None:
     at = datetime.now(UTC)
     first, blocks = await golden(tmp_path / "first", at)
