@@ -162,7 +162,7 @@ def claims_open(ctx: Context, note: Consignment, given: Given) -> bool:
 @guard("E_INPUT", "the claim is paid")
 def claim_paid(ctx: Context, note: Consignment, given: Given) -> bool:
     """Up to what was claimed; what the two agreed on."""
-    return 0 < given["fen"] <= (note.claim_fen or 0)
+    return bool(0 < given["fen"] <= (note.claim_fen or 0))
 
 
 @guard("E_INPUT", "the freight is paid as ordered")

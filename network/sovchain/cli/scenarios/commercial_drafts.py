@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sovchain.cli.problems import CommandError
 from sovchain.cli.scenarios import Demonstration, on_channels, with_users
 from sovchain.cli.stage import Stage, admit, audit
-from sovchain.contracts.finance.drafts import Draft, Issue
+from sovchain.contracts.finance.draft_rules import Draft, Issue
 from sovchain.network.stored import stored_blocks
 
 if TYPE_CHECKING:
