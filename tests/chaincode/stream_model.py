@@ -8,10 +8,12 @@ from collections.abc import Callable
 
 from fabric_protos.peer import chaincode_shim_pb2 as shim
 
-from sovchain.chaincode import Chaincode, Context, Contract, StreamError, transaction, wire
-from sovchain.chaincode.grpcstream import Stream
+from sovchain.chaincode import Chaincode, Context, Contract, StreamError, transaction
 from sovchain.chaincode.handler import Handler, Limits
-from sovchain.chaincode.http2 import Connection
+from sovchain.rpc import wire
+from sovchain.rpc.errors import RpcError
+from sovchain.rpc.http2 import Connection
+from sovchain.rpc.stream import Stream
 
 Kind = shim.ChaincodeMessage
 SETTINGS = bytes(3) + bytes([wire.SETTINGS]) + bytes(5)
@@ -52,7 +54,7 @@ def run_http2(data: bytes) -> None:
         streams.append(stream)
         number = len(streams)
 
-        def ended(error: StreamError | None) -> None:
+        def ended(error: RpcError | None) -> None:
             ends[number] += 1
 
         if serves:
@@ -84,7 +86,7 @@ class Scripted:
         self.sent: list[shim.ChaincodeMessage] = []
         self.on_message: Callable[[bytes], None] = lambda message: None
 
-    def open(self, on_message: Callable[[bytes], None], on_end: Callable[[StreamError | None], None]) -> None:
+    def open(self, on_message: Callable[[bytes], None], on_end: Callable[[RpcError | None], None]) -> None:
         self.on_message = on_message
 
     def send(self, message: bytes) -> None:

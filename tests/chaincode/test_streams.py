@@ -20,8 +20,8 @@ from sovchain.chaincode.errors import ServiceError
 from sovchain.chaincode.handler import Limits
 from sovchain.chaincode.server import ChaincodeService
 from sovchain.chaincode.tls import ClientTls, ServerTls
-from sovchain.chaincode.transport import Keepalive
 from sovchain.network.runtimes.chaincodes import ChaincodeTls
+from sovchain.rpc.connection import Keepalive
 
 READY_S = 5.0
 
@@ -121,7 +121,7 @@ async def test_one_attempt_says_that_nobody_listens() -> None:
     peer = FakePeer()
     async with peer.listen() as address:
         pass
-    with pytest.raises(StreamError, match="cannot reach the peer at"):
+    with pytest.raises(StreamError, match=r"cannot reach 127\.0\.0\.1"):
         await PeerConnection(CHAINCODE, CHAINCODE_ID, address).run(dial_timeout_s=0.2)
 
 

@@ -7,8 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import grpc
-import grpc.aio
 import pytest
 from fakegateway import LiveAuthority, key_pem, status_details
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +15,7 @@ from pki import pem
 
 from sovchain.client import Profile, ProfileContentError, ProfileError, ProfileNotFound, ProfileSyntaxError
 from sovchain.client._status import failure_of
+from sovchain.rpc.errors import RpcError
 
 
 @pytest.fixture
@@ -178,9 +177,7 @@ def test_details_of_a_failed_call_never_raise(status: bytes, cut: int, text: str
     """Neither arbitrary bytes nor a torn status; what stands before the tear is kept."""
     whole = status_details(("peer0", "Org1MSP", "one"), ("peer1", "Org2MSP", "two"))
     for raw, least in ((status, 0), (whole[:-1], 1), (whole[:cut] + status, 0), (whole + status, 2)):
-        metadata = grpc.aio.Metadata(("grpc-status-details-bin", raw))
-        error = grpc.aio.AioRpcError(grpc.StatusCode.ABORTED, grpc.aio.Metadata(), metadata, details=text)
-        failure = failure_of(error, "host:1", 0.1)
+        failure = failure_of(RpcError(text, 10, raw), "host:1", 0.1)
         assert failure.status == "ABORTED"
         assert len(failure.message) <= 2048
         assert len(failure.details) >= least

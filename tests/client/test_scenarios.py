@@ -21,7 +21,6 @@ from sovchain.client import (
     ChannelTrust,
     CommitRejected,
     Contract,
-    DeliverError,
     EndorseError,
     EndorsementsInsufficient,
     EvaluateError,
@@ -37,11 +36,9 @@ from sovchain.client import Network as Channel
 from sovchain.client.hsm import HsmKey
 from sovchain.protocol.identity import parse_identity
 from sovchain.protocol.transactions import parse_transaction
-from sovchain.testing.conformance import not_implemented
 from sovchain.testing.conformance.chaincode import Probe
 from sovchain.testing.conformance.topology import APART, COMMON, SHARED, STRICT, WIDE
 from sovchain.testing.conformance.world import ConformanceNetwork, World
-from sovchain.testing.faults import NotOffered
 
 pytestmark = pytest.mark.xdist_group("conformance")
 
@@ -293,7 +290,6 @@ async def test_an_evaluation_on_a_named_organisation(wide: Channel, world: World
 # -- discovery -------------------------------------------------------------------------------------------------------
 
 
-@not_implemented(runtime="embedded", reason="single nodes cannot be ended and started", raises=NotOffered)
 async def test_a_policy_that_needs_a_peer_that_is_down(conformance_network: ConformanceNetwork) -> None:
     peer = conformance_network.topology.organization("Gamma").peer_host
     await asyncio.to_thread(conformance_network.kill_node, peer)
@@ -522,19 +518,7 @@ async def test_events_go_on_at_a_checkpoint(world: World) -> None:
 
 # -- blocks ----------------------------------------------------------------------------------------------------------
 
-no_private_blocks = not_implemented(
-    runtime="embedded", reason="DeliverWithPrivateData is not served", raises=DeliverError
-)
-KINDS = [
-    "blocks",
-    "filtered_blocks",
-    pytest.param(
-        "blocks_and_private_data",
-        marks=pytest.mark.fabric_not_implemented(
-            runtime="embedded", reason="DeliverWithPrivateData is not served", raises=DeliverError
-        ),
-    ),
-]
+KINDS = ["blocks", "filtered_blocks", "blocks_and_private_data"]
 
 
 def number_of(block: Any) -> int:
@@ -585,7 +569,6 @@ async def test_blocks_go_on_at_a_checkpoint(world: World, kind: str) -> None:
         assert number_of(await asyncio.wait_for(anext(source), 30)) <= again.block_number
 
 
-@no_private_blocks
 async def test_private_data_come_with_their_blocks(world: World) -> None:
     done = await (
         world.alpha.contract()

@@ -15,7 +15,7 @@ from sharing_steps import ask, delivered, permitted, share
 
 from sovchain.contracts.core import Laws, Receipts, Registry, Sharing
 from sovchain.contracts.core.engine import law_set_hash
-from sovchain.contracts.core.law import law_version
+from sovchain.contracts.core.lawreview import law_version
 from sovchain.contracts.core.receipts import receipt_key, request_of_receipt_key
 from sovchain.contracts.core.records import PAGE_MAX, AccessFilter, EnactedLaw, Receipt
 from sovchain.contracts.core.store import encode_record

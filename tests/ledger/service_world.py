@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
+import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -26,9 +28,11 @@ from google.protobuf.message import Message
 from ledger_world import CHAINCODE, NOW, Signer, World, sign_envelope
 from raw_chaincode import RawChaincode, ordinary
 
+from sovchain.client._given import rpc_error_of
 from sovchain.client._status import failure_of
 from sovchain.client.errors import ErrorDetail
-from sovchain.ledger.node import EmbeddedLedger, NodeSpec
+from sovchain.ledger.node import EmbeddedLedger
+from sovchain.ledger.nodespec import NodeSpec
 from sovchain.protocol.crypto import sign
 from sovchain.protocol.lifecycle import signature_application_policy
 from sovchain.protocol.packages import build_ccaas_package
@@ -100,6 +104,10 @@ def host_of(msp_id: str) -> str:
     return f"peer0.{msp_id.lower()}.example"
 
 
+def second_host_of(msp_id: str) -> str:
+    return f"peer1.{msp_id.lower()}.example"
+
+
 class Services:
     """A running ledger and what clients do to it. Make it with `services`."""
 
@@ -126,11 +134,16 @@ class Services:
 
     # Nodes --------------------------------------------------------------------------------------------------------
 
-    async def start(self, *, mutual_tls: Iterable[str] = ()) -> None:
+    async def start(self, *, mutual_tls: Iterable[str] = (), second_peers: Iterable[str] = ()) -> None:
         peers = [
             self._spec(msp_id, host_of(msp_id), part.peer, part.definition().msp_config.SerializeToString(), mutual_tls)
             for msp_id, part in self.world.organisations.items()
         ]
+        for msp_id in second_peers:
+            part = self.world.organisations[msp_id]
+            signer = part.authority.enrol("peer1", "peer")
+            msp = part.definition().msp_config.SerializeToString()
+            peers.append(self._spec(msp_id, second_host_of(msp_id), signer, msp, mutual_tls))
         orderer = self._spec("OrdererMSP", ORDERER, self.world.orderer, b"", mutual_tls)
         self.ledger = await EmbeddedLedger.start(self.directory, peers=peers, orderers=[orderer], **self.options)
 
@@ -147,7 +160,21 @@ class Services:
             tls_root_pems=self.tls.root_pem,
             client_auth=msp_id in mutual_tls,
             msp_config=msp,
+            operations_listen="127.0.0.1:0",
+            admin_listen="127.0.0.1:0" if msp_id == "OrdererMSP" else "",
         )
+
+    def http(self, host: str, *, admin: bool = False, certified: bool = True) -> httpx.AsyncClient:
+        """A client of a node's operations endpoint or administration, with a certificate of the nodes' TLS root."""
+        context = ssl.create_default_context(cadata=self.tls.root_pem.decode())
+        if certified:
+            certificate, key = self.tls.issue("administrator")
+            path = self.directory / "administrator.pem"
+            path.write_bytes(key + certificate)
+            context.load_cert_chain(path)
+        address = self.ledger.admin_address_of(host) if admin else self.ledger.operations_address_of(host)
+        url = f"https://localhost:{address.rpartition(':')[2]}"
+        return httpx.AsyncClient(base_url=url, verify=context, trust_env=False)
 
     async def stop(self) -> None:
         for channel in self._channels.values():
@@ -249,10 +276,10 @@ class Services:
         return txid, *(await self.status(txid))
 
     async def process(
-        self, signed: proposal_pb2.SignedProposal | bytes, msp_id: str | None = None
+        self, signed: proposal_pb2.SignedProposal | bytes, msp_id: str | None = None, host: str = ""
     ) -> proposal_response_pb2.ProposalResponse:
         """The Endorser service of one peer."""
-        host = host_of(msp_id or self.first)
+        host = host or host_of(msp_id or self.first)
         return await self.unary(
             host, "/protos.Endorser/ProcessProposal", signed, proposal_response_pb2.ProposalResponse
         )
@@ -446,15 +473,17 @@ async def failure(call: Any) -> Failure:
     try:
         result = await call
     except grpc.aio.AioRpcError as error:
-        return Failure(error.code(), error.details() or "", failure_of(error, "", 0.0).details)
+        return Failure(error.code(), error.details() or "", failure_of(rpc_error_of(error), "", 0.0).details)
     raise AssertionError(f"the call succeeded: {result}")
 
 
 @asynccontextmanager
-async def services(directory: Path, world: World, *, join: bool = True, **options: Any) -> AsyncIterator[Services]:
+async def services(
+    directory: Path, world: World, *, join: bool = True, second_peers: Iterable[str] = (), **options: Any
+) -> AsyncIterator[Services]:
     """A ledger on `directory`, on one channel of all organisations of `world`."""
     running = Services(directory, world, Tls.create(), **options)
-    await running.start()
+    await running.start(second_peers=second_peers)
     try:
         if join:
             await running.ledger.join(world.genesis(CHANNEL))

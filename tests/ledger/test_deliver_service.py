@@ -32,7 +32,12 @@ OLDEST = ab_pb2.SeekPosition(oldest=ab_pb2.SeekOldest())
 NEWEST = ab_pb2.SeekPosition(newest=ab_pb2.SeekNewest())
 NEXT = ab_pb2.SeekPosition(next_commit=ab_pb2.SeekNextCommit())
 FAIL = ab_pb2.SeekInfo.FAIL_IF_NOT_READY
-SOURCES = [("Deliver", "Org1MSP"), ("DeliverFiltered", "Org1MSP"), ("Deliver", "OrdererMSP")]
+SOURCES = [
+    ("Deliver", "Org1MSP"),
+    ("DeliverFiltered", "Org1MSP"),
+    ("DeliverWithPrivateData", "Org1MSP"),
+    ("Deliver", "OrdererMSP"),
+]
 
 
 def at(number: int) -> ab_pb2.SeekPosition:
@@ -44,6 +49,7 @@ def between(start: ab_pb2.SeekPosition, stop: ab_pb2.SeekPosition, **options: An
 
 
 def number_of(block: Any) -> int:
+    block = getattr(block, "block", block)  # one that comes with private data
     return int(block.header.number if hasattr(block, "header") else block.number)
 
 

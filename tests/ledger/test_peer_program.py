@@ -6,10 +6,12 @@ import asyncio
 import json
 import os
 import re
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fabric_protos.common import common_pb2
@@ -179,3 +181,45 @@ async def test_channels_are_listed_described_and_fetched(network: Network) -> No
     denied = await network.run("channel", "fetch", "config", "x.block", "-c", "elsewhere", *network.orderer, fails=True)
     assert "NOT_FOUND" in denied or "not found" in denied.lower() or "can't read the block" in denied
     assert common_pb2.Block.FromString(network.ledger.channels[CHANNEL].block(0) or b"").header.number == 0
+
+
+async def osnadmin(network: Network, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """Run Fabric's program for ordering nodes' channels: the HTTP status that it shows, and the answer."""
+    own = network.site.topology.ordering_organizations[0]
+    part, host = network.material.organization(own.name), own.orderer_host
+    tls = part.folder / "users" / f"Admin@{part.organization.domain}" / "tls"
+    address = f"localhost:{network.ledger.admin_address_of(host).rpartition(':')[2]}"
+    process = await asyncio.create_subprocess_exec(
+        Path(network.program).parent / "osnadmin", "channel", *arguments,
+        "-o", address, "--ca-file", tls / "ca.crt", "--client-cert", tls / "client.crt",
+        "--client-key", tls / "client.key",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=network.folder,
+    )  # fmt: skip
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    text = out.decode()
+    assert process.returncode == 0, text
+    head, _, body = text.partition("\n")
+    return int(head.removeprefix("Status: ")), json.loads(body) if body.strip() else {}
+
+
+async def test_osnadmin_lists_leaves_and_joins_channels(network: Network) -> None:
+    """list, remove, join and, from 3.1 on, fetch and update, with the program's own mutual TLS."""
+    (network.folder / "genesis.block").write_bytes(network.ledger.channels[CHANNEL].block(0) or b"")
+    join = ["join", "--channelID", CHANNEL, "--config-block", "genesis.block"]
+    status, listed = await osnadmin(network, "list")
+    assert (status, [entry["name"] for entry in listed["channels"]]) == (200, [CHANNEL])
+    status, shown = await osnadmin(network, "list", "--channelID", CHANNEL)
+    assert (status, shown["status"], shown["consensusRelation"], shown["height"]) == (200, "active", "consenter", 1)
+    assert await osnadmin(network, *join) == (405, {"error": "cannot join: channel already exists"})
+    assert await osnadmin(network, "remove", "--channelID", CHANNEL) == (204, {})
+    assert await osnadmin(network, "remove", "--channelID", CHANNEL) == (
+        404, {"error": "cannot remove: channel does not exist"},
+    )  # fmt: skip
+    assert (await osnadmin(network, "list"))[1]["channels"] is None
+    status, joined = await osnadmin(network, *join)
+    assert (status, joined["name"], joined["status"]) == (201, CHANNEL, "active")
+    help_text = subprocess.run([Path(network.program).parent / "osnadmin", "--help"], capture_output=True, text=True)
+    if "channel fetch" in help_text.stdout + help_text.stderr:
+        fetch = ["fetch", "--channelID", CHANNEL, "--blockID", "config", "--outputfile", "fetched.block"]
+        await osnadmin(network, *fetch)
+        assert parse_block((network.folder / "fetched.block").read_bytes()).header.number == 0

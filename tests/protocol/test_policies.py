@@ -145,13 +145,13 @@ def test_implicit_meta_counts_its_groups(rule: str, present: int, expected: bool
     )
     children = [SignaturePolicy(parse(f"OR('{org}.peer')"), MSPS) for org in ORGS]
     peers = [next(SIGNED[id(s)] for org, role, s in SIGNERS if (org, role) == (name, "peer")) for name in ORGS]
-    assert satisfied(ImplicitMetaPolicy(meta, children, "x"), peers[:present]) is expected
+    assert satisfied(ImplicitMetaPolicy(meta, children, "x", MSPS), peers[:present]) is expected
 
 
 def test_a_missing_sub_policy_rejects_but_counts() -> None:
     meta = policies_pb2.ImplicitMetaPolicy(rule=policies_pb2.ImplicitMetaPolicy.MAJORITY, sub_policy="Endorsement")
     peer = next(SIGNED[id(s)] for org, role, s in SIGNERS if (org, role) == ("AMSP", "peer"))
-    policy = ImplicitMetaPolicy(meta, [SignaturePolicy(parse("OR('AMSP.peer')"), MSPS), None], "x")
+    policy = ImplicitMetaPolicy(meta, [SignaturePolicy(parse("OR('AMSP.peer')"), MSPS), None], "x", MSPS)
     with pytest.raises(
         PolicyUnsatisfied, match="1 sub-policies were satisfied, but this policy requires 2 of the 'Endorsement'"
     ):

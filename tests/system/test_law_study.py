@@ -76,3 +76,49 @@ def test_a_bad_draft_is_refused_with_its_place(network: Sovchain, tmp_path: Path
     assert done.code == 2
     assert "line 13" in done.err or "line 14" in done.err
     assert "Traceback" not in done.err
+
+
+NATIONAL = """// law: CN-DS-2026
+// version: 1
+// title: a national law that forbids what the city permits
+// level: nation
+// jurisdiction: CN
+// effective-from: 2026-01-01T00:00:00+08:00
+
+@law("CN-DS-2026") @version("1") @clause("art. 2")
+forbid (principal, action, resource) when { context.purpose == Purpose::"credit-assessment" };
+"""
+
+
+def test_conflicts_are_shown_with_file_and_place_and_repeal_is_a_command(network: Sovchain, tmp_path: Path) -> None:
+    national = tmp_path / "national.cedar"
+    national.write_text(NATIONAL)
+    together = network.run("law", "lint", LAW, national)
+    assert together.code == 5
+    first = together.out.splitlines()[0]
+    assert first.startswith(f"{LAW}, line 11, column 1: error, art. 7: it can never take effect: ")
+    assert first.endswith("CN-DS-2026 version 1, art. 2")
+    told = network.ok("law", "lint", national, "--channel", "finance")
+    assert [(one["severity"], one["kind"], one["line"]) for one in told["findings"]] == [("warning", "disables", 8)]
+    ended = network.ok(
+        "law", "repeal", "GY-DS-2026", "--channel", "finance", "--as", "Government", "--from", "2099-01-01T00:00:00Z"
+    )
+    assert (ended["state"], ended["missing"]) == ("open", ["regulator", "sector"])
+    assert {one["kind"] for one in ended["findings"]} == {"unlegislated"}
+
+
+def test_a_law_goes_to_odrl_and_back_by_command(network: Sovchain, tmp_path: Path) -> None:
+    policy, back = tmp_path / "policy.jsonld", tmp_path / "law.cedar"
+    network.ok("law", "export", "GY-DS-2026", "--channel", "finance", "--output", policy)
+    # These commands are about files and take no --dir.
+    run = [sys.executable, "-m", "sovchain.cli", "law"]
+    done = subprocess.run(
+        [*run, "import", policy, "--output", back], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    again = subprocess.run([*run, "export", back], capture_output=True, text=True, timeout=60, check=False)
+    assert json.loads(again.stdout) == json.loads(policy.read_text())
+    policy.write_text(policy.read_text().replace('"credit-assessment"', '"advertising"'))
+    refused = subprocess.run([*run, "import", policy], capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 2
+    assert "why: $.permission[0].constraint[0].rightOperand: 'advertising' is not in the code list" in refused.stderr

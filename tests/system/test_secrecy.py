@@ -1,12 +1,15 @@
-"""The file's bytes are in the two parties' private stores and nowhere else."""
+"""The file's bytes, and the key of a sealed one, are in the two parties' private stores and nowhere else."""
 
 from __future__ import annotations
 
+import json
 import secrets
 from pathlib import Path
 
 import pytest
 from commandline import Sovchain
+
+from sovchain.sovereign.sealedfile import CHUNK_BYTES, journal_of
 
 
 def everything_said(sovchain: Sovchain, answer: str, dataset: str) -> list[str]:
@@ -43,12 +46,31 @@ def test_a_planted_marker_is_found_nowhere_else(
     empty.ok("release", answer["request"], "--channel", "finance", "--as", "Government")
     target = tmp_path / "received.csv"
     empty.ok("open", answer["request"], "--channel", "finance", "--as", "Finance", "--output", target)
+    scan, store, fetched, key = (
+        tmp_path / "scan.pdf",
+        tmp_path / "store",
+        tmp_path / "fetched.pdf",
+        secrets.token_hex(32),
+    )
+    scan.write_text(f"%PDF {marker}")
+    # A journal as an interrupted sealing leaves it, so that the key is known here.
+    head = {"size_bytes": scan.stat().st_size, "chunk_bytes": CHUNK_BYTES, "key": key, "prefix": "ab" * 7}
+    journal_of(scan).write_text(json.dumps(head) + "\n")
+    purpose = ("--channel", "finance", "--purpose", "credit-assessment")
+    sealed = empty.ok("data", "seal", scan, "--store", store, "--as", "Government", *purpose)["dataset"]["id"]
+    granted = empty.ok("request", sealed, "--as", "Finance", *purpose)["request"]
+    empty.ok("release", granted, "--channel", "finance", "--as", "Government")
+    fetch = ("data", "fetch", granted, "--channel", "finance", "--as", "Finance", "--store", store, "--no-acknowledge")
+    empty.ok(*fetch, "--output", fetched)
+    assert fetched.read_bytes() == scan.read_bytes()
+    assert not journal_of(scan).exists()
     said = everything_said(empty, answer["request"], dataset)
     exported = tmp_path / "finance.blocks"
     empty.ok("audit", "export", exported, "--channel", "finance")
     empty.down()
 
-    forms = [marker.encode(), marker.encode().hex().encode(), marker[::-1].encode()]
+    forms = [marker.encode(), marker.encode().hex().encode(), marker[::-1].encode(), key.encode(), bytes.fromhex(key)]
+    assert not any(form in path.read_bytes() for form in forms for path in store.rglob("*") if path.is_file())
     holders = set()
     for path in empty.directory.rglob("*"):
         if path.is_file() and any(form in path.read_bytes() for form in forms):
@@ -57,6 +79,6 @@ def test_a_planted_marker_is_found_nowhere_else(
     assert target.read_text().count(marker) == 1
     for form in forms:
         assert form not in exported.read_bytes()
-        assert not any(form.decode() in text for text in said)
+        assert not any(form.decode("latin-1") in text for text in said)
     # The search itself works: the same walk finds what is public.
     assert any(dataset.encode() in path.read_bytes() for path in empty.directory.rglob("ledger.sqlite*"))

@@ -25,7 +25,8 @@ EXIT_USAGE = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     options = _parser().parse_args(arguments)
-    from sovchain.chaincode import log, serve
+    from sovchain.chaincode import serve
+    from sovchain.rpc import log
 
     log.configure_lazily()
     try:

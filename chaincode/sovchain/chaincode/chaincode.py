@@ -23,11 +23,11 @@ from sovchain.chaincode.errors import (
     DefinitionError,
     ResultError,
 )
-from sovchain.chaincode.log import Log, frames
 from sovchain.chaincode.metadata import METADATA_FUNCTION, metadata_json
 from sovchain.chaincode.stub import Response
 from sovchain.chaincode.values import encode_value
 from sovchain.chaincode.workers import Workers
+from sovchain.rpc.log import Log, frames
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

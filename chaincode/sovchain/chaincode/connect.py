@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from sovchain.chaincode.errors import ServiceError, StreamError
 from sovchain.chaincode.handler import Handler, Limits
-from sovchain.chaincode.log import Log
-from sovchain.chaincode.transport import Keepalive, dial
+from sovchain.rpc.connection import Keepalive, dial
+from sovchain.rpc.errors import AddressError, RpcError
+from sovchain.rpc.log import Log
 
 if TYPE_CHECKING:
     from sovchain.chaincode.chaincode import Chaincode
@@ -146,8 +147,8 @@ class PeerConnection:
             async with asyncio.timeout(timeout_s):
                 made = await dial(self._peer_address, tls=tls, server_name=name, keepalive=self._keepalive)
         except TimeoutError:
-            raise _NotReachedError(f"cannot reach the peer at {self._peer_address}: no answer") from None
-        except StreamError as error:
+            raise _NotReachedError(f"cannot reach {self._peer_address}: no answer") from None
+        except (RpcError, AddressError) as error:
             raise _NotReachedError(str(error)) from None
         self._handler = handler = Handler(self.chaincode, self.chaincode_id, self._limits, self._options)
         try:

@@ -21,9 +21,10 @@ from google.protobuf.message import DecodeError
 
 from sovchain.chaincode.errors import E_BUSY, LedgerError, StreamError
 from sovchain.chaincode.exchange import MAX_PAYLOAD_BYTES, Exchange
-from sovchain.chaincode.log import Log, frames
 from sovchain.chaincode.peerstub import Offers, PeerStub, StubOptions
 from sovchain.chaincode.stub import Response
+from sovchain.rpc.errors import RpcError
+from sovchain.rpc.log import Log, frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +59,7 @@ class Limits:
 class PeerStream(Protocol):
     """A stream of marshalled messages to and from a peer; `http2.Stream` is one."""
 
-    def open(self, on_message: Callable[[bytes], None], on_end: Callable[[StreamError | None], None]) -> None:
+    def open(self, on_message: Callable[[bytes], None], on_end: Callable[[RpcError | None], None]) -> None:
         """Say who takes the messages and the end."""
 
     def send(self, message: bytes) -> None:
@@ -134,7 +135,7 @@ class Handler:
         self._stream = stream
         name = chaincode_pb2.ChaincodeID(name=self._chaincode_id)
         self._send(shim.ChaincodeMessage(type=Kind.REGISTER, payload=name.SerializeToString()))
-        stream.open(self._receive, self._over)
+        stream.open(self._receive, self._stream_ended)
         try:
             await self._ended.wait()
         finally:
@@ -165,6 +166,9 @@ class Handler:
     def _send(self, message: shim.ChaincodeMessage) -> None:
         if self._stream is not None:
             self._stream.send(message.SerializeToString())
+
+    def _stream_ended(self, error: RpcError | None) -> None:
+        self._over(None if error is None else StreamError(str(error)))
 
     def _over(self, error: StreamError | None) -> None:
         if not self._ended.is_set():

@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
 from sovchain.chaincode.errors import ServiceError
-from sovchain.chaincode.log import Log
-from sovchain.chaincode.transport import split_address
+from sovchain.rpc.connection import split_address
+from sovchain.rpc.errors import AddressError
+from sovchain.rpc.log import Log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +59,10 @@ class Health:
     """
 
     def __init__(self, address: str, served: Sequence[Served], watchdog: Watchdog | None = None) -> None:
-        self._host, self._port = split_address(address)
+        try:
+            self._host, self._port = split_address(address)
+        except AddressError as error:
+            raise ServiceError(str(error)) from None
         self._served = served
         self._watchdog = watchdog
         self._server: asyncio.Server | None = None

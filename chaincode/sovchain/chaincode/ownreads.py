@@ -11,7 +11,7 @@ import warnings
 from typing import TYPE_CHECKING, Literal
 
 from sovchain.chaincode.errors import StubUseError
-from sovchain.chaincode.log import Log
+from sovchain.rpc.log import Log
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -21,12 +22,12 @@ from sovchain.chaincode.determinism.guard import MODES, DeterminismMode
 from sovchain.chaincode.errors import ServiceError
 from sovchain.chaincode.handler import Limits
 from sovchain.chaincode.health import Health
-from sovchain.chaincode.log import Log
 from sovchain.chaincode.ownreads import OWN_READS_VARIABLE, OwnReadsMode
 from sovchain.chaincode.peerstub import StubOptions
 from sovchain.chaincode.server import ChaincodeService
 from sovchain.chaincode.tls import ClientTls, ServerTls, read_pem
 from sovchain.chaincode.watchdog import TASK_PREFIX, Watchdog
+from sovchain.rpc.log import Log
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -37,6 +38,8 @@ MAX_CONFIG_BYTES = 1024 * 1024
 MAX_SERVICES = 256
 DEFAULT_ATTRIBUTE = "chaincode"
 READY_LINE = "ready"
+_GARBAGE_AFTER = 20_000
+"""New objects after which garbage is looked for: a call makes hundreds, of which nothing is left when it has ended."""
 HEALTH_VARIABLE = "CHAINCODE_HEALTH_ADDRESS"
 """Environment variable that says where the health endpoint listens."""
 DETERMINISM_VARIABLE = "SOVCHAIN_DETERMINISM"
@@ -251,7 +254,12 @@ async def run_services(specs: Sequence[ServiceSpec], options: RunOptions) -> Non
     Raises:
         ServiceError: one of the services cannot start; none is left running.
     """
-    loaded = {spec.chaincode: _loaded(spec.chaincode, options) for spec in specs}
+    gc.disable()  # what loading makes stays: looking for garbage in it, now or later, is time lost
+    try:
+        loaded = {spec.chaincode: _loaded(spec.chaincode, options) for spec in specs}
+    finally:
+        gc.freeze()
+        gc.enable()
     services = [
         ChaincodeService(
             loaded[spec.chaincode],

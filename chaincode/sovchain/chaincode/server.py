@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 
 from sovchain.chaincode.errors import ServiceError, StreamError
 from sovchain.chaincode.handler import Handler, Limits
-from sovchain.chaincode.log import Log, frames
-from sovchain.chaincode.transport import GrpcProtocol, GrpcServer, Keepalive
+from sovchain.rpc.connection import GrpcProtocol, Keepalive
+from sovchain.rpc.errors import AddressError
+from sovchain.rpc.listener import Listener
+from sovchain.rpc.log import Log, frames
+from sovchain.rpc.wire import UNIMPLEMENTED
 
 if TYPE_CHECKING:
     from sovchain.chaincode.chaincode import Chaincode
-    from sovchain.chaincode.grpcstream import Stream
     from sovchain.chaincode.peerstub import StubOptions
     from sovchain.chaincode.tls import ServerTls
+    from sovchain.rpc.stream import Stream
 
 CONNECT = "/protos.Chaincode/Connect"
 _END_S = 1.0
@@ -58,7 +61,7 @@ class ChaincodeService:
         self._limits = limits or Limits()
         self._options = options
         self._keepalive = keepalive or Keepalive()
-        self._server: GrpcServer | None = None
+        self._server: Listener | None = None
         self._streams: dict[Handler, asyncio.Task[None]] = {}
 
     @property
@@ -83,8 +86,11 @@ class ChaincodeService:
             ServiceError: the address cannot be used, or the TLS material is not valid.
         """
         tls = None if self._tls is None else self._tls.context()
-        server = GrpcServer(self._address, CONNECT, self._connected, tls=tls, keepalive=self._keepalive)
-        await server.start()
+        try:
+            server = Listener(self._address, self._connected, tls=tls, keepalive=self._keepalive)
+            await server.start()
+        except AddressError as error:
+            raise ServiceError(str(error)) from None
         self._server = server
         log.info("listening", address=self.address, chaincode_id=self.chaincode_id, tls=self._tls is not None)
 
@@ -108,6 +114,10 @@ class ChaincodeService:
         self.chaincode.close()
 
     def _connected(self, stream: Stream, connection: GrpcProtocol) -> None:
+        if stream.path != CONNECT:
+            stream.finish(UNIMPLEMENTED, f"this service has only {CONNECT}")
+            return
+        connection.connection.accept(stream)
         handler = Handler(self.chaincode, self.chaincode_id, self._limits, self._options)
         task = asyncio.get_running_loop().create_task(self._serve(handler, stream, connection.peer))
         self._streams[handler] = task

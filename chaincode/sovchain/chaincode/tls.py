@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
 import ssl
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sovchain.chaincode.errors import ServiceError
+from sovchain.rpc import tls
+from sovchain.rpc.errors import TlsError
 
 MAX_FILE_BYTES = 1024 * 1024
 _PEM = b"-----BEGIN "
@@ -34,12 +34,8 @@ class ServerTls:
 
     def context(self) -> ssl.SSLContext:
         """The same for Python's ssl (TLS 1.2 or later, HTTP/2). Raises ServiceError."""
-        made = _context(ssl.PROTOCOL_TLS_SERVER)
-        _load_pair(made, self.certificate, self.key)
-        if self.client_roots is not None:
-            _trust(made, self.client_roots)
-            made.verify_mode = ssl.CERT_REQUIRED
-        return made
+        with _told():
+            return tls.server_context(self.certificate, self.key, self.client_roots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,66 +56,16 @@ class ClientTls:
 
     def context(self) -> ssl.SSLContext:
         """The same for Python's ssl (TLS 1.2 or later, HTTP/2). Raises ServiceError."""
-        made = _context(ssl.PROTOCOL_TLS_CLIENT)
-        _trust(made, self.roots)
-        if self.certificate is not None and self.key is not None:
-            _load_pair(made, self.certificate, self.key)
-        return made
-
-
-def _context(protocol: int) -> ssl.SSLContext:
-    made = ssl.SSLContext(protocol)
-    made.minimum_version = ssl.TLSVersion.TLSv1_2
-    # As Go does: a given root is trusted even if it is an intermediate whose own root was not given.
-    made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    made.set_alpn_protocols(["h2"])
-    return made
-
-
-def _trust(context: ssl.SSLContext, roots: bytes) -> None:
-    try:
-        context.load_verify_locations(cadata=roots.decode("ascii"))
-    except (ssl.SSLError, UnicodeDecodeError) as error:
-        raise ServiceError("the tls roots are no PEM certificates: check the file") from error
-
-
-def _load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
-    """Python's ssl takes key and certificate from files only; these are in memory where the system has such files."""
-    with _file(certificate) as certificate_path, _file(key) as key_path:
-        try:
-            # Without an own answer OpenSSL would ask the terminal for the passphrase of an encrypted key.
-            context.load_cert_chain(certificate_path, key_path, password="")
-        except (ssl.SSLError, ValueError, OSError):
-            raise ServiceError(
-                "the tls certificate and its key do not belong together, or the key is encrypted or malformed: check "
-                "the files"
-            ) from None
+        with _told():
+            return tls.client_context(self.roots, self.certificate, self.key)
 
 
 @contextmanager
-def _file(content: bytes) -> Iterator[str]:
-    if hasattr(os, "memfd_create"):
-        number = os.memfd_create("tls", os.MFD_CLOEXEC)
-        try:
-            _write(number, content)
-            yield f"/proc/self/fd/{number}"
-        finally:
-            os.close(number)
-        return
-    number, path = tempfile.mkstemp()  # mode 0600
+def _told() -> Iterator[None]:
     try:
-        try:
-            _write(number, content)
-        finally:
-            os.close(number)
-        yield path
-    finally:
-        os.unlink(path)
-
-
-def _write(number: int, content: bytes) -> None:
-    while content:
-        content = content[os.write(number, content) :]
+        yield
+    except TlsError as error:
+        raise ServiceError(str(error)) from error
 
 
 def read_pem(path: str | Path, what: str, *, encoded: bool = False) -> bytes:

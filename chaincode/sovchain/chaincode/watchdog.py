@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from sovchain.chaincode.errors import ChaincodeError
-from sovchain.chaincode.log import MAX_FRAMES, Log
+from sovchain.rpc.log import MAX_FRAMES, Log
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -160,7 +160,7 @@ class ChannelBundle:
             elif policy.type == policies_pb2.Policy.IMPLICIT_META:
                 meta = policies_pb2.ImplicitMetaPolicy.FromString(policy.value)
                 children = [found.get(f"{path}/{child}/{meta.sub_policy}") for child in sorted(group.groups)]
-                found[f"{path}/{name}"] = ImplicitMetaPolicy(meta, children, name)
+                found[f"{path}/{name}"] = ImplicitMetaPolicy(meta, children, name, self.msps)
             else:
                 raise ConfigError(f"policy {path}/{name} has an unknown type {policy.type}")
         return found

@@ -118,10 +118,7 @@ class _Signatures:
 
     def _evaluate(self, policy: Policy) -> str:
         try:
-            if isinstance(policy, SignaturePolicy):
-                policy.evaluate_identities(self.identities)
-            else:
-                policy.evaluate(self.signed)
+            policy.evaluate_identities(self.identities)
         except PolicyUnsatisfied as fault:
             return str(fault)
         return ""

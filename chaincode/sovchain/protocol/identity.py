@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -23,6 +23,7 @@ from sovchain.protocol.errors import MalformedError
 ATTRIBUTES_OID = x509.ObjectIdentifier("1.2.3.4.5.6.7.8.1")
 """Extension that Fabric CA puts attributes in (fabric-ca lib/attrmgr/attrmgr.go)."""
 IDENTITY_MAX_BYTES = 64 * 1024
+_CACHE_MAX = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +105,9 @@ def serialize_identity(msp_id: str, certificate_pem: bytes) -> bytes:
     return identities_pb2.SerializedIdentity(mspid=msp_id, id_bytes=certificate_pem).SerializeToString()
 
 
+@lru_cache(maxsize=_CACHE_MAX)
 def parse_identity(serialized: bytes) -> Identity:
-    """Raises MalformedError."""
+    """Parse a serialised identity; those of late are remembered, since few sign much. Raises MalformedError."""
     if len(serialized) > IDENTITY_MAX_BYTES:
         raise MalformedError(f"the identity has {len(serialized)} bytes, the limit is {IDENTITY_MAX_BYTES}")
     try:

@@ -34,6 +34,10 @@ class Policy(Protocol):
         """Raise PolicyUnsatisfied, with Fabric's text, unless the signatures satisfy the policy."""
         ...
 
+    def evaluate_identities(self, identities: Sequence[Identity]) -> None:
+        """Evaluate for identities whose signatures were verified already. Raises PolicyUnsatisfied."""
+        ...
+
     def satisfying_organisations(self) -> frozenset[frozenset[str]]:
         """The minimal sets of MSP ids whose identities can satisfy the policy."""
         ...
@@ -119,11 +123,15 @@ def _check(rule: policies_pb2.SignaturePolicy, identities: int, depth: int = 0) 
 class ImplicitMetaPolicy:
     """ANY, ALL or MAJORITY of the sub-policies of the groups below (common/policies/implicitmeta.go).
 
-    A group without the sub-policy (None) counts and is never satisfied.
+    A group without the sub-policy (None) counts and is never satisfied. Signatures are verified once for all groups: who
+    has signed does not depend on who asks.
     """
 
-    def __init__(self, meta: policies_pb2.ImplicitMetaPolicy, children: Sequence[Policy | None], name: str) -> None:
+    def __init__(
+        self, meta: policies_pb2.ImplicitMetaPolicy, children: Sequence[Policy | None], name: str, msps: MspManager
+    ) -> None:
         self._children = children
+        self._msps = msps
         count = len(children)
         kind = policies_pb2.ImplicitMetaPolicy
         self.threshold = {kind.ANY: 1, kind.ALL: count}.get(meta.rule, count // 2 + 1)
@@ -133,6 +141,11 @@ class ImplicitMetaPolicy:
         self._sub = meta.sub_policy
 
     def evaluate(self, signed: Sequence[SignedData]) -> None:
+        if self.threshold:
+            self.evaluate_identities(verified_identities(signed, self._msps))
+
+    def evaluate_identities(self, identities: Sequence[Identity]) -> None:
+        """Evaluate for identities whose signatures were verified already. Raises PolicyUnsatisfied."""
         remaining, satisfied = self.threshold, 0
         for child in self._children:
             if remaining == 0:
@@ -140,7 +153,7 @@ class ImplicitMetaPolicy:
             if child is None:
                 continue
             try:
-                child.evaluate(signed)
+                child.evaluate_identities(identities)
             except PolicyUnsatisfied:
                 continue
             remaining -= 1
@@ -205,6 +218,9 @@ class _Rejecting:
         self._path = path
 
     def evaluate(self, signed: Sequence[SignedData]) -> None:
+        raise PolicyUnsatisfied(f"policy {self._path} not found")
+
+    def evaluate_identities(self, identities: Sequence[Identity]) -> None:
         raise PolicyUnsatisfied(f"policy {self._path} not found")
 
     def satisfying_organisations(self) -> frozenset[frozenset[str]]:

@@ -8,8 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-import grpc.aio
-
+from sovchain.client._calls import Calls
 from sovchain.client._diagnosis import connect_error, diagnose
 from sovchain.client._endpoint import CallFailed, Endpoint, is_overload
 from sovchain.client.errors import ConnectError, GatewayClosed
@@ -31,7 +30,7 @@ class Connection:
         insecure: bool,
         max_in_flight: int,
         max_message_bytes: int,
-        channel: grpc.aio.Channel | None = None,
+        channel: Calls | None = None,
         observers: Sequence[Observer] = (),
     ) -> None:
         if max_in_flight < 1:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
-import grpc
-import grpc.aio
-
+from sovchain.client._calls import Calls, Replies
 from sovchain.client._status import failure_of
-from sovchain.client.errors import GatewayClosed, RpcFailure
+from sovchain.client.errors import ConnectError, GatewayClosed, RpcFailure
 from sovchain.client.observe import Observer, observing
 from sovchain.client.profile import GatewayAddress, Profile
+from sovchain.rpc.channel import Channel
+from sovchain.rpc.connection import Keepalive
+from sovchain.rpc.errors import RpcError, TlsError
+from sovchain.rpc.http2 import Limits
+from sovchain.rpc.tls import client_context
 
-KEEPALIVE_MS: Final = 120_000
+KEEPALIVE: Final = Keepalive(idle_s=120.0, timeout_s=20.0)
 """A peer closes connections that ping more often than once a minute (core.yaml, peer.keepalive.minInterval)."""
 SILENCE_S: Final = 5.0
 """Silence of a gateway that has calls or streams open after which it is asked whether it is there."""
@@ -28,6 +32,8 @@ _HEALTH: Final = "/grpc.health.v1.Health/Check"
 """A peer does not offer it, and says so from gRPC's own layer: no handler, no signature, no place among its 500 calls."""
 _DEADLINE_SHARE: Final = 0.95
 """A call that the gateway ended after this share of its time has run out of it."""
+STREAM_WINDOW: Final = 1024 * 1024
+"""Bytes of events or blocks that a reader which falls behind leaves waiting, beside one message of any size."""
 _AWAY_FIRST_S, _AWAY_MOST_S = 0.2, 5.0
 
 
@@ -39,16 +45,6 @@ class CallFailed(Exception):
         self.failure = failure
 
 
-def _identity(data: bytes) -> bytes:
-    return data
-
-
-def own_task_is_cancelled() -> bool:
-    """Whether somebody cancelled the running task, as opposed to a gRPC call that it waits for."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
 def is_overload(failure: RpcFailure) -> bool:
     """Whether a peer refused a call because it has too many (internal/peer/node/grpc_limiters.go).
 
@@ -58,7 +54,7 @@ def is_overload(failure: RpcFailure) -> bool:
 
 
 class Endpoint:
-    """One gateway. `channel` is one of the user's, which is neither replaced nor closed."""
+    """One gateway. `channel` is one of the user's, which is neither replaced nor closed. Raises ConnectError."""
 
     def __init__(
         self,
@@ -67,7 +63,7 @@ class Endpoint:
         *,
         max_in_flight: int,
         max_message_bytes: int,
-        channel: grpc.aio.Channel | None = None,
+        channel: Calls | None = None,
         observers: Sequence[Observer] = (),
     ) -> None:
         self.address: str = address.address
@@ -85,30 +81,28 @@ class Endpoint:
         self._heard = time.monotonic()
         self._away_times = 0
         self._lost = 0
-        self.channel: grpc.aio.Channel = channel or self._make_channel()
-        self._unary: dict[str, Callable[..., Any]] = {}
-        self._streams: dict[str, Callable[..., Any]] = {}
+        self._tls = self._context()
+        self.channel: Calls = channel or self._make_channel()
 
-    def _make_channel(self) -> grpc.aio.Channel:
-        options: list[tuple[str, Any]] = [
-            ("grpc.max_send_message_length", self._max_message_bytes),
-            ("grpc.max_receive_message_length", self._max_message_bytes),
-            ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-            ("grpc.keepalive_timeout_ms", 20_000),
-            ("grpc.keepalive_permit_without_calls", 1),
-            # A failed attempt is tried again soon: a gateway that restarts is back within a second or two.
-            ("grpc.initial_reconnect_backoff_ms", 200),
-            ("grpc.max_reconnect_backoff_ms", 5_000),
-            ("grpc.use_local_subchannel_pool", 1),
-        ]
-        if self.gateway.tls_root_pem is None:
-            return grpc.aio.insecure_channel(self.address, options)
-        if self.gateway.server_name:
-            options.append(("grpc.ssl_target_name_override", self.gateway.server_name))
-        credentials = grpc.ssl_channel_credentials(
-            self.gateway.tls_root_pem, self._profile.client_key_pem, self._profile.client_certificate_pem
+    def _context(self) -> ssl.SSLContext | None:
+        roots = self.gateway.tls_root_pem
+        if roots is None:
+            return None
+        try:
+            return client_context(roots, self._profile.client_certificate_pem, self._profile.client_key_pem)
+        except TlsError as error:
+            raise ConnectError(
+                f"{self.address} cannot be used: {error}", endpoint=self.address, reason="untrusted"
+            ) from None
+
+    def _make_channel(self) -> Channel:
+        return Channel(
+            self.address,
+            tls=self._tls,
+            server_name=self.gateway.server_name,
+            keepalive=KEEPALIVE,
+            limits=Limits(message_bytes=self._max_message_bytes, stream_window=STREAM_WINDOW),
         )
-        return grpc.aio.secure_channel(self.address, credentials, options)
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
@@ -131,13 +125,15 @@ class Endpoint:
         try:
             if self.closed:
                 raise GatewayClosed
-            stub = self._unary.get(method) or self._make_unary(method)
             left = timeout_s if not self._slots.locked() else max(timeout_s - (time.monotonic() - started), 0.001)
-            reply: bytes = await stub(request, timeout=left, metadata=metadata or None)
-        except grpc.aio.AioRpcError as error:
-            failure = failure_of(error, self.address, time.monotonic() - started)
+            headers = [(name.encode(), value.encode()) for name, value in metadata] if metadata else None
+            reply = await self.channel.unary(GATEWAY + method, request, left, headers)
+        except RpcError as error:
+            if self.closed:
+                raise self._failed("CANCELLED", "the gateway was closed during the call", started) from None
             if lost != self._lost:
                 raise self._silent(started) from None
+            failure = failure_of(error, self.address, time.monotonic() - started)
             if failure.status == "CANCELLED" and failure.elapsed_s >= timeout_s * _DEADLINE_SHARE:
                 # The gateway keeps the same deadline, and its end of the call can come before our own.
                 failure = replace(failure, status="DEADLINE_EXCEEDED")
@@ -148,13 +144,6 @@ class Endpoint:
             elif failure.status != "DEADLINE_EXCEEDED":
                 self.hear()
             raise CallFailed(failure) from None
-        except asyncio.CancelledError:
-            if own_task_is_cancelled() or not (self.closed or lost != self._lost):
-                raise
-            # gRPC ends the calls of a channel that is closed as if their tasks had been cancelled.
-            if not self.closed:
-                raise self._silent(started) from None
-            raise self._failed("CANCELLED", "the gateway was closed during the call", started) from None
         finally:
             self._open -= 1
             self._slots.release()
@@ -172,27 +161,15 @@ class Endpoint:
         except TimeoutError:
             raise self._failed("DEADLINE_EXCEEDED", "too many calls were under way", started) from None
 
-    def _make_unary(self, method: str) -> Callable[..., Any]:
-        stub: Callable[..., Any] = self.channel.unary_unary(
-            GATEWAY + method, request_serializer=_identity, response_deserializer=_identity
-        )
-        self._unary[method] = stub
-        return stub
-
     def _failed(self, status: str, text: str, started: float) -> CallFailed:
         return CallFailed(RpcFailure(status, text, (), self.address, time.monotonic() - started))
 
     def _silent(self, started: float) -> CallFailed:
         return self._failed("UNAVAILABLE", "the gateway does not answer any more", started)
 
-    def open_stream(self, path: str) -> Any:
-        """The multicallable of a stream with one request, and serialised messages."""
-        stub = self._streams.get(path)
-        if stub is None:
-            stub = self._streams[path] = self.channel.unary_stream(
-                path, request_serializer=_identity, response_deserializer=_identity
-            )
-        return stub
+    async def open_stream(self, path: str, request: bytes) -> Replies:
+        """A call with one request and many replies, as serialised messages. Raises RpcError."""
+        return await self.channel.stream(path, request)
 
     async def stream_begins(self, *, slot: bool, timeout_s: float) -> None:
         """A stream is being opened: it is watched, and one of the gateway service counts among its calls.
@@ -227,39 +204,30 @@ class Endpoint:
         """Ask a gateway that is silent although calls or streams are open whether it is there; leave it if not."""
         if not self._open or time.monotonic() - self._heard < SILENCE_S or self._given is not None:
             return
-        probe: Callable[..., Any] = self.channel.unary_unary(
-            _HEALTH, request_serializer=_identity, response_deserializer=_identity
-        )
         lost = self._lost
         try:
-            await probe(b"", timeout=PROBE_S, wait_for_ready=False)
-        except grpc.aio.AioRpcError as error:
-            if error.code() not in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE):
-                self._heard = time.monotonic()
-            elif error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and lost == self._lost and not self.closed:
+            await self.channel.unary(_HEALTH, b"", PROBE_S)
+        except RpcError as error:
+            if self.closed or lost != self._lost or error.status == "UNAVAILABLE":
+                return
+            if error.status == "DEADLINE_EXCEEDED":
                 await self._leave()
-        except asyncio.CancelledError:
-            if own_task_is_cancelled():
-                raise
-        else:
-            self._heard = time.monotonic()
+                return
+        self._heard = time.monotonic()
 
     async def _leave(self) -> None:
         """Give the connection up: its calls end as unavailable, its streams are taken up elsewhere."""
         old, self.channel = self.channel, self._make_channel()
         self._lost += 1
-        self._unary.clear()
-        self._streams.clear()
         self._heard = time.monotonic()
         self.away()
-        await old.close(None)
+        await old.close()
 
     async def ready(self) -> None:
         """Wait until the connection stands."""
-        await self.channel.channel_ready()
+        await self.channel.ready()
 
     async def close(self) -> None:
         """End the calls that are under way, and the connection."""
         self.closed = True
-        if self._given is None:
-            await self.channel.close(None)
+        await self.channel.close()

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import cast
+from collections.abc import Iterator
 
-import grpc
-import grpc.aio
 from fabric_protos.gateway import gateway_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError
 
 from sovchain.client._text import bounded
 from sovchain.client.errors import ErrorDetail, RpcFailure
+from sovchain.rpc.errors import RpcError
 
 DETAILS_MAX = 64
 _TYPE_NAME = "gateway.ErrorDetail"
 
 
-def failure_of(error: grpc.aio.AioRpcError, endpoint: str, elapsed_s: float) -> RpcFailure:
-    """How a call failed, from the error that gRPC raised."""
-    details: tuple[ErrorDetail, ...] = ()
-    trailing = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
-    for key, value in trailing:
-        if key == "grpc-status-details-bin" and isinstance(value, bytes):
-            details = _details(value)
-    return RpcFailure(error.code().name, bounded(error.details() or ""), details, endpoint, elapsed_s)
+def failure_of(error: RpcError, endpoint: str, elapsed_s: float) -> RpcFailure:
+    """How a call failed, from the error that the channel raised."""
+    details = _details(error.details)
+    return RpcFailure(error.status, bounded(error.message), details, endpoint, elapsed_s, error.unprocessed)
 
 
 def _details(status: bytes) -> tuple[ErrorDetail, ...]:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from typing import Any, Final
+from typing import Final
 
-import grpc
-import grpc.aio
-from grpc.aio import EOF  # type: ignore[attr-defined]  # grpc-stubs does not know it
-
+from sovchain.client._calls import Replies
 from sovchain.client._connection import Connection
-from sovchain.client._endpoint import CallFailed, Endpoint, is_overload, own_task_is_cancelled
+from sovchain.client._endpoint import CallFailed, Endpoint, is_overload
 from sovchain.client._status import failure_of
 from sovchain.client.errors import RpcFailure
+from sovchain.rpc.errors import RpcError
 
 OPEN_S: Final = 5.0
 """How long a stream waits for a place among the calls to a gateway."""
@@ -41,7 +38,7 @@ class StreamCall:
         self._connection = connection
         self._path = path
         self._of_gateway = of_gateway
-        self._call: Any = None
+        self._call: Replies | None = None
         self._began = False
         self._opened = time.monotonic()
 
@@ -52,21 +49,24 @@ class StreamCall:
         except CallFailed as failed:
             raise StreamBroken(failed.failure) from None
         self._began = True
-        # Deliver would take further requests on the same stream, which nobody needs: this side ends with the first. (A
-        # stream that stays open on both sides also waits for ever in `write` when grpc.aio loses its connection there.)
-        self._call = self.endpoint.open_stream(self._path)(request)
+        # Deliver would take further requests on the same stream, which nobody needs: this side ends with the first.
+        try:
+            self._call = await self.endpoint.open_stream(self._path, request)
+        except RpcError as error:
+            raise self._broken(error) from None
 
     async def read(self) -> bytes:
         """The next message. Raises StreamBroken, GatewayClosed."""
+        if self._call is None:
+            raise self._ended("CANCELLED", "the stream is not open")
         try:
             data = await self._call.read()
-        except (grpc.aio.AioRpcError, asyncio.CancelledError, asyncio.InvalidStateError) as error:
+        except RpcError as error:
             raise self._broken(error) from None
-        if data is EOF:
+        if data is None:
             raise self._ended("UNAVAILABLE", "the peer ended the stream")
         self.endpoint.hear()
-        message: bytes = data
-        return message
+        return data
 
     def close(self) -> None:
         """End the call. May be called more than once."""
@@ -76,18 +76,16 @@ class StreamCall:
             self._began = False
             self.endpoint.stream_ends(slot=self._of_gateway)
 
-    def _broken(self, error: BaseException) -> BaseException:
-        """What to raise for an error of gRPC: its own task's cancellation stays what it is."""
-        if isinstance(error, grpc.aio.AioRpcError):
-            failure = failure_of(error, self.endpoint.address, time.monotonic() - self._opened)
-            if failure.status == "UNAVAILABLE":
-                self.endpoint.away()
-            return StreamBroken(failure)
-        if own_task_is_cancelled():
-            return asyncio.CancelledError()
-        # The call was ended from outside this task: with the gateway, by `close`, or with a connection that was left.
-        self._connection.order()
-        return self._ended("CANCELLED", "the stream was ended")
+    def _broken(self, error: RpcError) -> Exception:
+        """What to raise for an error of the channel. Raises GatewayClosed when it was closed with the gateway."""
+        if not error.told and error.status == "CANCELLED":
+            # The call was ended from this side: with the gateway, by `close`, or with a connection that was left.
+            self._connection.order()
+            return self._ended("CANCELLED", "the stream was ended")
+        failure = failure_of(error, self.endpoint.address, time.monotonic() - self._opened)
+        if failure.status == "UNAVAILABLE":
+            self.endpoint.away()
+        return StreamBroken(failure)
 
     def _ended(self, status: str, text: str) -> StreamBroken:
         return StreamBroken(RpcFailure(status, text, (), self.endpoint.address, time.monotonic() - self._opened))

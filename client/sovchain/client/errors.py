@@ -174,6 +174,7 @@ class RpcFailure:
         details: what each endorser or ordering node said, if the gateway passed it on.
         endpoint: "host:port" of the gateway that was asked last.
         elapsed_s: seconds from the start of the call to its end.
+        unsent: whether no gateway can have seen the call: there was no connection.
     """
 
     status: str
@@ -181,6 +182,7 @@ class RpcFailure:
     details: tuple[ErrorDetail, ...] = ()
     endpoint: str = ""
     elapsed_s: float = 0.0
+    unsent: bool = False
 
 
 class ConnectError(FabricError):

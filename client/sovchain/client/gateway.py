@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-import grpc.aio
 from fabric_protos.common import common_pb2
 from fabric_protos.peer import events_pb2
 
@@ -30,6 +29,9 @@ from sovchain.client.requests import BlocksRequest, EventsRequest
 from sovchain.client.retry import RetryPolicy
 from sovchain.client.session import ChannelState, Session
 from sovchain.client.transaction import Transaction
+
+if TYPE_CHECKING:
+    import grpc.aio
 
 R = TypeVar("R")
 
@@ -127,6 +129,8 @@ class Gateway:
             CertificateExpired: the identity's certificate is not valid now.
             ValueError: `max_in_flight` is below 1.
         """
+        from sovchain.client._given import GivenChannel
+
         identity.check_validity()
         address = GatewayAddress("channel", "channel", None)
         profile = Profile(identity.msp_id, identity.msp_id, (address,), client_certificate_pem, None, "<channel>")
@@ -135,7 +139,7 @@ class Gateway:
             insecure=True,
             max_in_flight=max_in_flight,
             max_message_bytes=MAX_MESSAGE_BYTES,
-            channel=channel,
+            channel=GivenChannel(channel),
             observers=observers,
         )
         gateway = cls(connection, identity, timeouts or Timeouts(), retry, journal, commit_stream=commit_stream)

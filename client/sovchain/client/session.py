@@ -88,7 +88,7 @@ def public_error(
 ) -> GatewayError | ConnectError:
     """The public error for a failed call: a gateway that cannot be reached is another matter than one that refuses."""
     failure = failed.failure
-    if failure.status == "UNAVAILABLE" and not failure.details and "failed to connect" in failure.message:
+    if failure.status == "UNAVAILABLE" and failure.unsent:
         return ConnectError(
             f"{failure.endpoint} cannot be reached any more: check that the network is up",
             endpoint=failure.endpoint,

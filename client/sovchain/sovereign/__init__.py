@@ -2,12 +2,15 @@
 
 General layout: `sovereign` is the object that a program works with; `authority` is for orders, co-signatures and
 persons' data; `passage` carries records to another channel; `relief` is poverty relief; `datafile` reads the CSV files that are shared; `calls` makes the calls and translates
-refusals; `results` are the records returned besides the contracts' own; `errors` says what went wrong, why, and what to do.
+refusals; `sealeddata` shares payloads of any size, which `sealedfile` seals into one of `blobstores`; `results` are the records returned besides the contracts' own; `errors` says what went wrong, why, and what to do.
 """
 
 from sovchain.sovereign.authority import Authority, PersonalDataDesk, pseudonym
+from sovchain.sovereign.blobstores import BlobStore, FolderStore, S3Store, open_store
 from sovchain.sovereign.datafile import DataFile, read_data_file, read_text_file
 from sovchain.sovereign.errors import (
+    BlobAltered,
+    BlobMissing,
     ContractRefusal,
     DataFileError,
     FileBinary,
@@ -20,7 +23,10 @@ from sovchain.sovereign.errors import (
     InvalidInput,
     LawTextError,
     NothingToOpen,
+    SealBroken,
+    SourceChanged,
     SovereignError,
+    StoreError,
     TableError,
     UnknownWord,
 )
@@ -31,6 +37,7 @@ from sovchain.sovereign.results import (
     Acknowledged,
     Answer,
     Committed,
+    Fetched,
     Filed,
     Proposed,
     ProposedLaw,
@@ -39,6 +46,7 @@ from sovchain.sovereign.results import (
     Shared,
     Voted,
 )
+from sovchain.sovereign.sealeddata import SealedData
 from sovchain.sovereign.sovereign import Sovereign, check_law
 
 __all__ = [
@@ -46,10 +54,14 @@ __all__ = [
     "Acknowledged",
     "Answer",
     "Authority",
+    "BlobAltered",
+    "BlobMissing",
+    "BlobStore",
     "Committed",
     "ContractRefusal",
     "DataFile",
     "DataFileError",
+    "Fetched",
     "FileBinary",
     "FileEmpty",
     "FileEncodingError",
@@ -57,6 +69,7 @@ __all__ = [
     "FileTooLarge",
     "FileUnreadable",
     "Filed",
+    "FolderStore",
     "IntegrityError",
     "InvalidInput",
     "LawTextError",
@@ -69,15 +82,21 @@ __all__ = [
     "Recorded",
     "Released",
     "ReliefOffice",
+    "S3Store",
+    "SealBroken",
+    "SealedData",
     "Shared",
+    "SourceChanged",
     "Sovereign",
     "SovereignError",
+    "StoreError",
     "TableError",
     "UnknownWord",
     "Voted",
     "anchor_statement",
     "check_law",
     "collect_view",
+    "open_store",
     "pseudonym",
     "read_data_file",
     "read_text_file",

@@ -10,12 +10,13 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import Final, Literal
 
+from sovchain.contracts.core.projection import Table
 from sovchain.contracts.core.records import COLUMNS_MAX, PAYLOAD_MAX_BYTES, Column
 from sovchain.sovereign.errors import (
     FileBinary,
@@ -78,6 +79,28 @@ def read_data_file(source: Path | str | bytes) -> DataFile:
         raise FileEmpty(f"{shown} is empty", "it has no text", "choose a file with a header and rows", source=shown)
     columns, rows = _table(text, shown)
     return DataFile(data, encoding, columns, rows, name)
+
+
+def read_table(data: bytes) -> Table:
+    """The cells of a table that `read_data_file` takes, by column. Raises what that raises."""
+    text, _ = _decode(data, "the data")
+    _table(text, "the data")
+    rows = _rows(_reader(text), "the data")
+    names = tuple(next(rows)[1])
+    cells: tuple[list[str], ...] = tuple([] for _ in names)
+    for _, row in rows:
+        for column, value in zip(cells, row, strict=True):
+            column.append(value)
+    return Table(names, cells)
+
+
+def write_table(names: Sequence[str], columns: Sequence[Sequence[str]]) -> bytes:
+    """A table as UTF-8 CSV, with commas, as `read_table` reads it."""
+    written = io.StringIO(newline="")
+    writer = csv.writer(written, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(zip(*columns, strict=True))
+    return written.getvalue().encode()
 
 
 def read_text_file(path: Path, limit_bytes: int) -> str:
@@ -169,8 +192,7 @@ def _mostly_unprintable(data: bytes) -> bool:
 
 
 def _table(text: str, shown: str) -> tuple[tuple[Column, ...], int]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
-    rows = _rows(reader, shown)
+    rows = _rows(_reader(text), shown)
     names = next(rows, (0, [""]))[1]  # a file of blanks has a header of blanks
     _check_names(names, shown)
     kinds = [_KindOf() for _ in names]
@@ -190,6 +212,10 @@ def _table(text: str, shown: str) -> tuple[tuple[Column, ...], int]:
     if count == 0:
         raise FileEmpty(f"{shown} has no rows", "there is only a header", "choose a file with data", source=shown)
     return tuple(Column(name=name, type=kind.kind) for name, kind in zip(names, kinds, strict=True)), count
+
+
+def _reader(text: str) -> Iterator[list[str]]:
+    return csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
 
 
 def _delimiter(text: str) -> str:

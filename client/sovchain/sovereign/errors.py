@@ -14,7 +14,12 @@
     ├── InvalidInput           anything else that a caller wrote wrongly
     ├── ContractRefusal        the contract refused, with its code and fields
     │   └── NothingToOpen      nothing was delivered yet
+    ├── StoreError             a store of sealed payloads cannot be used
+    │   └── BlobMissing
+    ├── SourceChanged          a file that is no longer what its sealing began with
     └── IntegrityError         bytes that do not match their commitment on the ledger
+        ├── BlobAltered        a store gives other bytes than it was asked for
+        └── SealBroken         a sealed file does not open: altered, cut, moved, another key
 
 Errors of the network (not reachable, not endorsed, not committed, outcome unknown) are `sovchain.client` errors and
 pass through as they are.
@@ -129,3 +134,35 @@ class NothingToOpen(ContractRefusal):
 
 class IntegrityError(SovereignError):
     """Bytes from a private collection do not match the commitment in the catalogue."""
+
+
+class StoreError(SovereignError):
+    """A store of sealed payloads cannot be reached or refuses."""
+
+
+class BlobMissing(StoreError):
+    """The store has no blob at this address."""
+
+    def __init__(self, what: str, why: str, do: str, *, address: str) -> None:
+        super().__init__(what, why, do)
+        self.address = address
+
+
+class SourceChanged(SovereignError):
+    """The file is no longer what its sealing began with: to go on would seal two texts with one key and nonce."""
+
+
+class BlobAltered(IntegrityError):
+    """The store gave bytes whose hash is not their address."""
+
+    def __init__(self, what: str, why: str, do: str, *, address: str) -> None:
+        super().__init__(what, why, do)
+        self.address = address
+
+
+class SealBroken(IntegrityError):
+    """A sealed file does not open. `index` is the chunk that it fails at, None where the whole is meant."""
+
+    def __init__(self, what: str, why: str, do: str, *, index: int | None = None) -> None:
+        super().__init__(what, why, do)
+        self.index = index

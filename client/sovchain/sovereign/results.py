@@ -99,6 +99,14 @@ class Released(Record):
     committed: Committed
 
 
+class Fetched(Record):
+    """A sealed payload that was opened into a file."""
+
+    request: str
+    dataset: str
+    size_bytes: int
+
+
 class Acknowledged(Record):
     """A public acknowledgement."""
 

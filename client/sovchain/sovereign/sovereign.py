@@ -19,24 +19,36 @@ from sovchain.contracts.core.cedartext import TEXT_MAX_BYTES, CedarTextError
 from sovchain.contracts.core.codes import ACTIONS, DATA_CLASSES, LEGAL_BASES, PURPOSES, is_jurisdiction
 from sovchain.contracts.core.crossing_records import Anchor, AnchorStatement
 from sovchain.contracts.core.lawtext import LawText, read_law
+from sovchain.contracts.core.projection import (
+    Grant,
+    Projection,
+    ProjectionError,
+    check_projection,
+    encode_projection,
+    project,
+    read_projection,
+    table_root,
+)
 from sovchain.contracts.core.records import (
     SALT_BYTES,
     Access,
     AccessFilter,
     BallotView,
     DataSet,
+    LawFinding,
     LawView,
     Organisation,
     Publication,
     Receipt,
     RegisteredOrganisation,
     Request,
+    RowRule,
     parse_time,
 )
 from sovchain.contracts.core.sealing import KEY_BYTES, unseal
 from sovchain.sovereign.calls import Calls, all_pages, committed
-from sovchain.sovereign.datafile import DataFile, read_data_file, read_text_file
-from sovchain.sovereign.errors import IntegrityError, InvalidInput, LawTextError, UnknownWord
+from sovchain.sovereign.datafile import DataFile, read_data_file, read_table, read_text_file, write_table
+from sovchain.sovereign.errors import ContractRefusal, IntegrityError, InvalidInput, LawTextError, UnknownWord
 from sovchain.sovereign.results import (
     About,
     Acknowledged,
@@ -158,6 +170,15 @@ class Sovereign:
         done = await self._calls.submit(Laws.propose_repeal, law, _moment(effective_from))
         return Proposed(ballot=done.result, committed=committed(done))
 
+    async def review_law(self, text: str) -> list[LawFinding]:
+        """What a law would conflict with or change if it were enacted now. Raises LawTextError for an invalid text."""
+        check_law(text)
+        return await self._calls.evaluate(Laws.review, text)
+
+    async def review_repeal(self, law: str, effective_from: datetime | str) -> list[LawFinding]:
+        """What the end of a law from a time with its zone on would leave without effect or without a law."""
+        return await self._calls.evaluate(Laws.review_repeal, law, _moment(effective_from))
+
     async def laws(self) -> list[LawView]:
         """All laws and drafts with their states, by id and version."""
         found = await all_pages(lambda bookmark: self._calls.evaluate(Laws.listing, bookmark))
@@ -194,10 +215,17 @@ class Sovereign:
         table = await asyncio.to_thread(read_data_file, source)
         home = (await self.organisation(self._msp_id)).organisation.jurisdiction
         place = home if jurisdiction is None else jurisdiction
-        entry = _publication(
-            table, name, data_class, place, (place,) if residency is None else residency, purposes, about or About()
-        )
-        payload = secrets.token_bytes(SALT_BYTES) + table.data
+        salt = secrets.token_bytes(SALT_BYTES)
+        root = await asyncio.to_thread(lambda: table_root(salt, read_table(table.data)))
+        places = (place,) if residency is None else residency
+        entry = _publication(table, name, data_class, place, places, purposes, about or About(), root)
+        return await self.deposit(salt + table.data, entry)
+
+    async def deposit(self, payload: bytes, entry: Publication) -> Shared:
+        """Deposit salt and bytes in this organisation's private collection and publish the entry that describes them.
+
+        `share` and `SealedData.seal` do it for a file: this is what they have in common.
+        """
         deposited = await self._calls.at(self._msp_id).submit(Sharing.deposit, payload)
         commitment = hashlib.sha256(payload).hexdigest()
         published = await self._calls.submit_after_own(Sharing.publish, deposited.result, commitment, entry)
@@ -225,6 +253,7 @@ class Sovereign:
         legal_basis: str = "unstated",
         destination: str | None = None,
         fields: Sequence[str] | None = None,
+        rows: Mapping[str, Collection[str]] | None = None,
         processors: Sequence[str] = (),
         reference: str | None = None,
     ) -> Answer:
@@ -241,6 +270,7 @@ class Sovereign:
             legal_basis=legal_basis,
             destination=destination,
             fields=fields,
+            rows=rows,
             processors=processors,
             reference=reference,
         )
@@ -255,12 +285,14 @@ class Sovereign:
         legal_basis: str = "unstated",
         destination: str | None = None,
         fields: Sequence[str] | None = None,
+        rows: Mapping[str, Collection[str]] | None = None,
         processors: Sequence[str] = (),
         reference: str | None = None,
     ) -> Filed:
         """Put a request on file without having it decided. Raises UnknownWord.
 
-        `fields` are the columns that are asked for, None all; `processors` the jurisdictions where others process the data;
+        `fields` are the columns that are asked for, None all; `rows` the values that chosen columns must have in the rows that
+        are asked for (everyone on the channel reads them: never ask by what identifies a person), None all; `processors` the jurisdictions where others process the data;
         `reference` the warrant or emergency that the legal basis rests on.
         """
         check_word("purpose", purpose, PURPOSES)
@@ -282,6 +314,7 @@ class Sovereign:
             None if fields is None else tuple(fields),
             tuple(processors) or None,
             reference,
+            _row_rules(rows),
         )
         return Filed(request=done.result, committed=committed(done))
 
@@ -290,49 +323,90 @@ class Sovereign:
         done = await self._calls.submit_after_own(Sharing.decide, filed.request)
         return Answer(**dict(done.result), filed=filed.committed, decided=committed(done))
 
+    async def filed(self, request: str) -> Request:
+        """One request on file."""
+        return await self._calls.evaluate(Sharing.request, request)
+
     async def requests(self) -> list[Request]:
         """All requests on file, decided or not, oldest first."""
         found = await all_pages(lambda bookmark: self._calls.evaluate(Sharing.requests, bookmark))
         return sorted(found, key=lambda request: (request.filed_at, request.id))
 
     async def release(self, request: str) -> Released:
-        """As the owner: deliver the data set to the requester of a permitted request.
+        """As the owner: deliver to the requester of a permitted request what was permitted of the data set.
 
         The bytes go from the own private collection, through this process, to the grantee's peer, which alone endorses; and
-        only after the own peer found the permit committed. Raises IntegrityError.
+        only after the own peer found the permit committed. Of a permit for some columns or rows, or with masks, just that part
+        is delivered, which the grantee's peer checks against the catalogue. Raises IntegrityError.
         """
-        grantee = (await self._calls.evaluate(Sharing.request, request)).msp_id
+        filed, dataset, grant = await self._grant(request)
         key = secrets.token_bytes(KEY_BYTES)
         sealed = await self._calls.at(self._msp_id).evaluate(Sharing.read_for_release, request, key)
-        payload = await self._opened(request, sealed, key)
-        done = await self._calls.at(grantee).submit_after_own(Sharing.deliver, request, payload)
-        return Released(request=request, grantee=grantee, committed=committed(done))
+        payload = _whole(_unsealed(sealed, key), dataset)
+        if not grant.whole:
+            payload = await asyncio.to_thread(_part, payload, grant, dataset.id, request)
+        done = await self._calls.at(filed.msp_id).submit_after_own(Sharing.deliver, request, payload)
+        return Released(request=request, grantee=filed.msp_id, committed=committed(done))
 
     async def open(self, request: str) -> bytes:
-        """As the grantee: the delivered bytes, after their salted hash was checked against the catalogue entry.
+        """As the grantee: the delivered bytes, after they were checked against the catalogue entry.
 
-        Raises NothingToOpen, IntegrityError.
+        Of a part of a table: the part as UTF-8 CSV; `open_part` gives it with its proof. Raises NothingToOpen, IntegrityError.
         """
+        payload, dataset, grant = await self._delivered(request)
+        if dataset.entry.sealed is not None:
+            raise InvalidInput(
+                "the data set lies sealed in a store",
+                "what was delivered is the key that opens it",
+                "fetch it (sovchain data fetch)",
+            )
+        if grant.whole:
+            return (await asyncio.to_thread(_checked_table, payload, dataset))[SALT_BYTES:]
+        part = await asyncio.to_thread(_checked_part, payload, dataset, request, grant)
+        return write_table([column.name for column in part.columns], [column.values for column in part.columns])
+
+    async def open_part(self, request: str) -> bytes:
+        """As the grantee: the delivered part of a table as the document that proves it (see `contracts.core.projection`), checked.
+
+        Raises NothingToOpen, IntegrityError, InvalidInput where the whole was delivered.
+        """
+        payload, dataset, grant = await self._delivered(request)
+        if grant.whole:
+            raise InvalidInput("the whole data set was delivered", "its salted hash proves it", "open it")
+        await asyncio.to_thread(_checked_part, payload, dataset, request, grant)
+        return payload
+
+    async def opener(self, request: str) -> tuple[bytes, DataSet]:
+        """As the grantee: what opens a sealed data set, checked, and the data set; for `SealedData.fetch`.
+
+        Raises NothingToOpen, IntegrityError, InvalidInput where the data set is not sealed.
+        """
+        payload, dataset, _ = await self._delivered(request)
+        if dataset.entry.sealed is None:
+            raise InvalidInput("the data set is not sealed", "it was delivered itself", "open it (sovchain open)")
+        return _whole(payload, dataset)[SALT_BYTES:], dataset
+
+    async def _delivered(self, request: str) -> tuple[bytes, DataSet, Grant]:
         key = secrets.token_bytes(KEY_BYTES)
         sealed = await self._calls.at(self._msp_id).evaluate(Sharing.open, request, key)
-        return (await self._opened(request, sealed, key))[SALT_BYTES:]
+        _, dataset, grant = await self._grant(request)
+        return _unsealed(sealed, key), dataset, grant
 
-    async def _opened(self, request: str, sealed: bytes, key: bytes) -> bytes:
-        """Salt and bytes, checked against the commitment in the catalogue."""
+    async def _grant(self, request: str) -> tuple[Request, DataSet, Grant]:
+        """A request, its data set, and what of it was permitted."""
         filed = await self._calls.evaluate(Sharing.request, request)
         dataset = await self._calls.evaluate(Sharing.dataset, filed.dataset)
         try:
-            payload = unseal(sealed, key)
-        except ValueError as error:
-            raise IntegrityError("the bytes cannot be unsealed", str(error), "ask another peer") from None
-        found = hashlib.sha256(payload).hexdigest()
-        if not secrets.compare_digest(found, dataset.commitment):
-            raise IntegrityError(
-                "the bytes are not what was published",
-                f"their salted hash is {found}, the catalogue says {dataset.commitment}",
-                "do not use them and tell the owner",
-            )
-        return payload
+            receipt = await self._calls.evaluate(Receipts.read, request)
+        except ContractRefusal as error:
+            raise ContractRefusal(
+                "the request is not decided yet",
+                "data move only after a committed permit",
+                "have it decided first",
+                code="E_NOT_PERMITTED",
+                fields=error.fields,
+            ) from None
+        return filed, dataset, Grant.of(receipt, dataset.entry)
 
     async def acknowledge(self, request: str) -> Acknowledged:
         """As the grantee: confirm the delivery in public. Raises NothingToOpen."""
@@ -408,28 +482,99 @@ def _publication(
     residency: Collection[str],
     purposes: Collection[str],
     about: About,
+    root: str,
 ) -> Publication:
     for kind, code in [("jurisdiction", jurisdiction), *(("residency", place) for place in residency)]:
         check_jurisdiction(kind, code)
+    return entry_of(
+        {
+            "name": name or table.name,
+            "data_class": data_class,
+            "jurisdiction": jurisdiction,
+            "residency": tuple(sorted(set(residency))),
+            "purposes": tuple(sorted(set(purposes))),
+            "columns": table.columns,
+            "rows": table.rows,
+            "size_bytes": len(table.data),
+            "media_type": table.media_type,
+            "table_root": root,
+            **about.model_dump(),
+        }
+    )
+
+
+def entry_of(stated: Mapping[str, object]) -> Publication:
+    """A catalogue entry. Raises InvalidInput that names what is wrong."""
     try:
-        return Publication.model_validate(
-            {
-                "name": name or table.name,
-                "data_class": data_class,
-                "jurisdiction": jurisdiction,
-                "residency": tuple(sorted(set(residency))),
-                "purposes": tuple(sorted(set(purposes))),
-                "columns": table.columns,
-                "rows": table.rows,
-                "size_bytes": len(table.data),
-                "media_type": table.media_type,
-                **about.model_dump(),
-            }
-        )
+        return Publication.model_validate(stated)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "entry"
         raise InvalidInput(f"the catalogue entry's {where} is not acceptable", first["msg"], "correct it") from None
+
+
+def _row_rules(rows: Mapping[str, Collection[str]] | None) -> tuple[RowRule, ...] | None:
+    try:
+        return (
+            tuple(
+                RowRule(column=column, values=tuple(sorted(set(values))))
+                for column, values in sorted((rows or {}).items())
+            )
+            or None
+        )
+    except ValidationError as error:
+        said = error.errors(include_url=False, include_input=False)[0]["msg"]
+        raise InvalidInput("the rules for rows are malformed", said, "give each column at least one value") from None
+
+
+def _unsealed(sealed: bytes, key: bytes) -> bytes:
+    try:
+        return unseal(sealed, key)
+    except ValueError as error:
+        raise IntegrityError("the bytes cannot be unsealed", str(error), "ask another peer") from None
+
+
+def _whole(payload: bytes, dataset: DataSet) -> bytes:
+    """Salt and bytes, checked against the commitment in the catalogue."""
+    found = hashlib.sha256(payload).hexdigest()
+    if not secrets.compare_digest(found, dataset.commitment):
+        raise IntegrityError(
+            "the bytes are not what was published",
+            f"their salted hash is {found}, the catalogue says {dataset.commitment}",
+            "do not use them and tell the owner",
+        )
+    return payload
+
+
+def _checked_table(payload: bytes, dataset: DataSet) -> bytes:
+    """Whoever has the whole can tell whether the catalogue's root is that of the table: those who get parts rely on it."""
+    _whole(payload, dataset)
+    stated = dataset.entry.table_root
+    if stated is not None and table_root(payload[:SALT_BYTES], read_table(payload[SALT_BYTES:])) != stated:
+        raise IntegrityError(
+            "the catalogue's table root is not that of the table",
+            "parts of it would be checked against another table",
+            "do not use it and tell the owner",
+        )
+    return payload
+
+
+def _part(payload: bytes, grant: Grant, dataset: str, request: str) -> bytes:
+    """What a permit grants of an own table, as the document that is delivered."""
+    seed, table = payload[:SALT_BYTES], read_table(payload[SALT_BYTES:])
+    part = project(table, seed, grant, dataset=dataset, request=request, salt=secrets.token_bytes(SALT_BYTES))
+    return encode_projection(part)
+
+
+def _checked_part(document: bytes, dataset: DataSet, request: str, grant: Grant) -> Projection:
+    try:
+        part = read_projection(document)
+        check_projection(part, dataset=dataset.id, request=request, entry=dataset.entry, grant=grant)
+    except ProjectionError as error:
+        raise IntegrityError(
+            "the part is not what was granted of the catalogue's table", str(error), "do not use it and tell the owner"
+        ) from None
+    return part
 
 
 def _moment(value: datetime | str) -> datetime:

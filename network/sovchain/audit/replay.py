@@ -27,6 +27,10 @@ class ReplayedState:
         entry = self._public.get((namespace, key))
         return entry.value if entry else None
 
+    def namespaces(self) -> list[str]:
+        """The chaincodes that have public state, by name."""
+        return sorted(self._keys)
+
     def version(self, namespace: str, key: str) -> Version | None:
         entry = self._public.get((namespace, key))
         return entry.version if entry else None

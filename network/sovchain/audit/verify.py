@@ -30,6 +30,7 @@ def verify_channel(
     genesis_hash: str | None = None,
     progress: Progress | None = None,
     witness: Witness | None = None,
+    state: ReplayedState | None = None,
 ) -> ChannelReport:
     """Recompute everything that one channel's blocks claim.
 
@@ -40,11 +41,11 @@ def verify_channel(
 
     `genesis_hash` is the hex header hash of block 0 that the auditor trusts from elsewhere; without it the chain is only
     consistent in itself, and the report names the hash to compare. `progress` is called with the number of blocks done,
-    `witness` with each valid transaction.
+    `witness` with each valid transaction; an empty `state` holds the world state after the last block afterwards.
     Nothing is raised for bad blocks: each is a finding. After a block that cannot be applied the audit stops there, because
     later state would be guesswork, and says so.
     """
-    audit = _ChannelAudit(genesis_hash, witness)
+    audit = _ChannelAudit(genesis_hash, witness, state)
     index = -1
     try:
         for index, raw in enumerate(blocks):
@@ -60,11 +61,13 @@ def verify_channel(
 
 
 class _ChannelAudit:
-    def __init__(self, genesis_hash: str | None, witness: Witness | None = None) -> None:
+    def __init__(
+        self, genesis_hash: str | None, witness: Witness | None = None, state: ReplayedState | None = None
+    ) -> None:
         self.report = ChannelReport()
         self._witness = witness
         self._trusted_genesis = genesis_hash
-        self._state = ReplayedState()
+        self._state = ReplayedState() if state is None else state
         self._seen: set[str] = set()
         self._bundle: ChannelBundle | None = None
         self._previous_hash = b""

@@ -63,20 +63,27 @@ async def verify(
     genesis: Annotated[str | None, typer.Option(help="Hash of block 0 that you trust from elsewhere (hex).")] = None,
     json_output: Json = False,
 ) -> int | None:
-    """Recompute every receipt, hash, signature, endorsement policy and validation code. Exit code 5 when something is wrong."""
+    """Recompute every receipt, hash, signature, endorsement policy and validation code, and compare what is stored with it.
+
+    Exit code 5 when something is wrong.
+    """
     from sovchain.audit import verify_channel
-    from sovchain.network.stored import stored_blocks
+    from sovchain.network.instance import read_status
+    from sovchain.network.stored import stored_blocks, stored_faults
 
     out = Output(as_json=json_output)
     if blocks is not None:
         sources = [(blocks.name, file_blocks(blocks))]
     else:
         sources = [(name, stored_blocks(directory, name)) for name in chosen_channels(directory, channel)]
-    reports = []
+    reports, stored = [], []
     with out.progress("audit") as progress:
         for name, source in sources:
             step = functools.partial(_moved, progress, name)
             reports.append(await asyncio.to_thread(verify_channel, source, genesis_hash=genesis, progress=step))
+            if blocks is None:
+                in_use = read_status(directory).state != "down"
+                stored += await asyncio.to_thread(stored_faults, directory, name, in_use=in_use)
     rows = [
         (
             report.channel,
@@ -89,12 +96,13 @@ async def verify(
         )
         for report in reports
     ]
-    data = {"ok": all(report.ok for report in reports), "channels": [report.to_json() for report in reports]}
+    ok = all(report.ok for report in reports) and not stored
+    data = {"ok": ok, "channels": [report.to_json() for report in reports], "stored": stored}
     columns = ("channel", "blocks", "transactions", "endorsements", "receipts recomputed", "head", "result")
     out.table(data, "audit", columns, rows)
     if not json_output:
-        out.result(None, *(str(finding) for report in reports for finding in report.findings))
-    return None if data["ok"] else problems.EXIT_FINDINGS
+        out.result(None, *(str(finding) for report in reports for finding in report.findings), *stored)
+    return None if ok else problems.EXIT_FINDINGS
 
 
 def _moved(progress: ProgressCallback, name: str, done: int) -> None:

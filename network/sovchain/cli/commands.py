@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import typer
 
-import sovchain.cli.lawstudy_commands  # noqa: F401  # adds its commands to `law`
+import sovchain.cli.lawstudy_commands  # adds its commands to `law`
+import sovchain.cli.odrl_commands  # adds its commands to `law`
+import sovchain.cli.part_commands  # noqa: F401  # adds its command to `audit`
 from sovchain.cli.apply_commands import add_org, apply, plan, remove_org, upgrade
 from sovchain.cli.audit_commands import audit
 from sovchain.cli.bundle_commands import assemble, bundle, define
 from sovchain.cli.chaincode_commands import chaincode
 from sovchain.cli.client_commands import client
+from sovchain.cli.data_commands import data
 from sovchain.cli.demo import demo
 from sovchain.cli.explain_commands import explain
 from sovchain.cli.identity_commands import export, identity
@@ -60,6 +63,7 @@ app.add_typer(law, name="law")
 app.add_typer(registry, name="registry")
 app.add_typer(order, name="order")
 app.add_typer(audit, name="audit")
+app.add_typer(data, name="data")
 app.add_typer(topology, name="topology")
 app.add_typer(chaincode, name="chaincode")
 app.add_typer(client, name="client")

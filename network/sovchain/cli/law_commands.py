@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -13,12 +14,14 @@ from sovchain.cli.problems import CommandError
 
 if TYPE_CHECKING:
     from sovchain.contracts.core.calendar import Calendar
-    from sovchain.contracts.core.records import BallotView, Organisation
+    from sovchain.contracts.core.records import BallotView, LawFinding, Organisation
     from sovchain.sovereign import Proposed
 
 T = TypeVar("T")
 
-law = typer.Typer(name="law", help="Laws on the ledger: check, enact, list.", no_args_is_help=True)
+law = typer.Typer(
+    name="law", help="Laws on the ledger: check, enact, amend, repeal, list; calendars.", no_args_is_help=True
+)
 registry = typer.Typer(name="registry", help="The organisations that a channel has admitted.", no_args_is_help=True)
 
 Voters = Annotated[
@@ -95,8 +98,17 @@ def _voters(text: str) -> list[str]:
     return voters
 
 
-def _show_ballot(out: Output, what: str, proposed: Proposed, view: BallotView, steps: list[dict[str, Any]]) -> None:
+def _show_ballot(
+    out: Output,
+    what: str,
+    proposed: Proposed,
+    view: BallotView,
+    steps: list[dict[str, Any]],
+    findings: Sequence[LawFinding] = (),
+) -> None:
     data = {"ballot": proposed.ballot, "state": view.ballot.state, "missing": list(view.missing), "votes": steps}
+    if findings:
+        data["findings"] = [found.model_dump(mode="json", exclude_none=True) for found in findings]
     lines = [f"ballot {proposed.ballot}: {what}"]
     lines += [f"  {step['voter']} voted in block {step['block']}" for step in steps]
     lines.append(
@@ -175,15 +187,46 @@ async def enact(
     directory: Directory = DEFAULT_DIRECTORY,
     json_output: Json = False,
 ) -> None:
-    """Propose a law and vote for it. It is enacted when legislator, regulator and sector have voted, and not before."""
-    voters = _voters(who)
+    """Propose a law and vote for it. It is enacted when legislator, regulator and sector have voted, and not before.
+
+    What it would conflict with or change is shown first; `law lint` shows it without proposing anything.
+    """
+    from sovchain.contracts.core.cedartext import TEXT_MAX_BYTES
+    from sovchain.sovereign import read_text_file
+
+    voters, out = _voters(who), Output(as_json=json_output)
     async with sovereign(directory, voters[0], channel, default_user="Admin") as office:
-        proposed = await office.propose_law(file)
+        text = read_text_file(file, TEXT_MAX_BYTES)
+        findings = await office.review_law(text)
+        for found in findings:
+            out.say(f"{file}, {found.text()}")
+        proposed = await office.propose_law(text)
     view, steps = await _vote(directory, channel, voters, proposed)
     header = proposed.draft.header
-    _show_ballot(
-        Output(as_json=json_output), f"{header.law} version {header.version}, {header.title}", proposed, view, steps
-    )
+    _show_ballot(out, f"{header.law} version {header.version}, {header.title}", proposed, view, steps, findings)
+
+
+@law.command("repeal")
+@command
+async def repeal(
+    name: Annotated[str, typer.Argument(metavar="LAW", help="The law's id, as `law list` prints it.")],
+    channel: Channel,
+    who: Voters,
+    effective_from: Annotated[
+        str, typer.Option("--from", help="When it ends, with its zone: 2026-03-01T00:00:00Z. Not before the last vote.")
+    ],
+    directory: Directory = DEFAULT_DIRECTORY,
+    json_output: Json = False,
+) -> None:
+    """Propose the end of a law and vote for it. What would be left without effect or without a law is shown first."""
+    voters, out = _voters(who), Output(as_json=json_output)
+    async with sovereign(directory, voters[0], channel, default_user="Admin") as office:
+        findings = await office.review_repeal(name, effective_from)
+        for found in findings:
+            out.say(f"{found.law}, {found.text()}")
+        proposed = await office.propose_repeal(name, effective_from)
+    view, steps = await _vote(directory, channel, voters, proposed)
+    _show_ballot(out, f"repeal of {name}", proposed, view, steps, findings)
 
 
 @law.command("calendar")

@@ -1,4 +1,4 @@
-"""`sovchain law explain`, `diff` and `what-if`: what a law says, what it changes, what it would change."""
+"""`sovchain law explain`, `diff`, `lint` and `what-if`: what a law says, changes, conflicts with, would change."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import difflib
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,11 @@ from sovchain.cli import problems
 from sovchain.cli.app import DEFAULT_DIRECTORY, As, Channel, Directory, Json, command, sovereign
 from sovchain.cli.law_commands import law
 from sovchain.cli.output import Output
+from sovchain.cli.problems import CommandError
+
+if TYPE_CHECKING:
+    from sovchain.contracts.core.facts import LawVersion
+    from sovchain.contracts.core.lawtext import LawText
 
 _TEXT_MAX_BYTES = 1024 * 1024
 
@@ -78,6 +83,15 @@ async def diff(
     Output(as_json=json_output).result({"changes": changes}, *lines)
 
 
+def _as_in_force(text: LawText) -> LawVersion:
+    from sovchain.contracts.core.facts import LawVersion
+
+    header = text.header
+    return LawVersion(
+        header.law, header.version, header.jurisdiction, header.effective_from, None, text.text, text.text_hash
+    )
+
+
 def _words(text: str) -> list[str]:
     """A clause without what says nothing: annotations of law and version, and the way that it is laid out."""
     return [word for word in text.split() if not word.startswith(("@law(", "@version("))]
@@ -85,6 +99,48 @@ def _words(text: str) -> list[str]:
 
 def _lines(texts: dict[str, str], clause: str) -> list[str]:
     return [line for line in texts.get(clause, "").splitlines() if not line.startswith("@law(")]
+
+
+@law.command("lint")
+@command
+async def lint(
+    files: Annotated[list[Path], typer.Argument(help="Laws in Cedar with their header comments.")],
+    channel: Annotated[
+        str | None,
+        typer.Option("--channel", help="Check against the laws in force there instead of against each other."),
+    ] = None,
+    who: As = "Supervisor",
+    directory: Directory = DEFAULT_DIRECTORY,
+    json_output: Json = False,
+) -> int | None:
+    """Look for conflicts: clauses that can never take effect, say nothing new, or leave others without effect.
+
+    Exit code 5 for errors; warnings alone are no failure. `docs/law-findings.md` says what each finding means.
+    """
+    from sovchain.contracts.core.conflicts import conflicts
+    from sovchain.sovereign import LawTextError, check_law, read_text_file
+
+    laws = []
+    for file in files:
+        try:
+            laws.append((file, check_law(read_text_file(file, _TEXT_MAX_BYTES))))
+        except LawTextError as error:
+            raise CommandError(f"{file} is no valid law", error.why, error.do) from None
+    found = []
+    if channel is not None:
+        async with sovereign(directory, who, channel) as office:
+            for file, one in laws:
+                found += [(file, finding) for finding in await office.review_law(one.text)]
+    else:
+        for file, one in laws:
+            others = [_as_in_force(law) for _, law in laws if law is not one]
+            found += [(file, finding) for finding in conflicts(one, others)]
+    errors = sum(finding.severity == "error" for _, finding in found)
+    lines = [f"{file}, {finding.text()}" for file, finding in found]
+    lines.append(f"{len(laws)} checked: {errors} errors, {len(found) - errors} warnings")
+    data = [{"file": str(file), **finding.model_dump(mode="json", exclude_none=True)} for file, finding in found]
+    Output(as_json=json_output).result({"errors": errors, "findings": data}, *lines)
+    return problems.EXIT_FINDINGS if errors else None
 
 
 @law.command("what-if")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -23,6 +24,9 @@ network = typer.Typer(help="Operate a network: how it is, what its nodes say.", 
 
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """How much the process in the background may say of itself."""
+
+_GARBAGE_AFTER = 20_000
+"""New objects after which garbage is looked for: a call makes hundreds, of which nothing is left when it has ended."""
 
 T = TypeVar("T")
 
@@ -50,6 +54,7 @@ async def up(
 async def _foreground(
     out: Output, directory: Path, runtime: str | None, topology: Path | None, ready_fd: int
 ) -> int | None:
+    gc.disable()  # until it is up: next to nothing of what is made until then is garbage
     from sovchain.network import Network
 
     asked = asyncio.Event()
@@ -60,9 +65,13 @@ async def _foreground(
             context = Network.up(topology, runtime, directory, progress=progress)
             network = await _unless(asked, context.__aenter__())
     except Exception as error:
+        gc.enable()
         found = problems.describe(error)
         _tell_parent(ready_fd, {"error": vars(found) if found else None, "text": repr(error)})
         return report(out, error)
+    gc.freeze()
+    gc.set_threshold(_GARBAGE_AFTER)
+    gc.enable()
     try:
         described = _described(network)
         if ready_fd >= 0:

@@ -9,7 +9,17 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 ProgressCallback = Callable[[str, int, int | None], None]
@@ -85,3 +95,23 @@ class Output:
             yield lambda step, done, total: bar.update(
                 task, description=f"{title}: {step}", completed=done, total=total
             )
+
+    @contextmanager
+    def transfer(self, title: str) -> Iterator[Callable[[int, int], None]]:
+        """A callback `(bytes done, bytes in all)` that moves a bar with rate and time left on a terminal, and nothing elsewhere."""
+        if self.as_json or not self._err.is_terminal:
+            yield lambda done, total: None
+            return
+        bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=self._err,
+            transient=True,
+        )
+        with bar:
+            task = bar.add_task(title, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)

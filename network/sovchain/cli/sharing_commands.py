@@ -61,19 +61,49 @@ async def request(
     action: Annotated[str, typer.Option(help="read, derive, share or export.")] = "read",
     legal_basis: Annotated[str, typer.Option(help="The basis that the requester states.")] = "unstated",
     destination: Annotated[str | None, typer.Option(help="Jurisdiction that the data will be kept in.")] = None,
+    field: Annotated[
+        list[str] | None, typer.Option(help="A column that is asked for. Repeatable; all if none.")
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="Only rows with this value, as COLUMN=VALUE. Repeatable. Everyone on the channel reads it."),
+    ] = None,
+    reference: Annotated[str | None, typer.Option(help="The warrant or emergency that the basis rests on.")] = None,
     directory: Directory = DEFAULT_DIRECTORY,
     json_output: Json = False,
 ) -> int | None:
     """Ask for a data set. The decision is committed with a receipt; exit code 4 when it is a denial."""
     async with sovereign(directory, who, channel) as office:
-        answer = await office.request(dataset, purpose, action=action, legal_basis=legal_basis, destination=destination)
+        answer = await office.request(
+            dataset,
+            purpose,
+            action=action,
+            legal_basis=legal_basis,
+            destination=destination,
+            fields=field,
+            rows=_rows(where or []),
+            reference=reference,
+        )
     Output(as_json=json_output).result(
         answer.model_dump(mode="json"),
         f"{answer.decision}: request {answer.request}",
         *(f"  {reason.text()}" for reason in answer.reasons),
+        *([f"  columns {', '.join(answer.fields)}"] if answer.fields is not None else []),
+        *(f"  {mask.column}: {mask.function} {mask.argument or ''}".rstrip() for mask in answer.masks or ()),
+        *(f"  rows where {rule.column} is {' or '.join(rule.values)}" for rule in answer.rows or ()),
         f"receipt {answer.id}, committed in block {answer.decided.block_number}",
     )
     return None if answer.permitted else problems.EXIT_DENIED
+
+
+def _rows(stated: list[str]) -> dict[str, set[str]]:
+    rows: dict[str, set[str]] = {}
+    for one in stated:
+        column, separator, value = one.partition("=")
+        if not separator or not column:
+            raise problems.CommandError(f"{one!r} chooses no rows", "it has no column or no =", "write COLUMN=VALUE")
+        rows.setdefault(column, set()).add(value)
+    return rows
 
 
 @command
@@ -98,15 +128,22 @@ async def open_(
     channel: Channel,
     who: As,
     output: Annotated[Path, typer.Option("--output", help="Where to write the file; it must not exist.")],
+    proof: Annotated[
+        Path | None,
+        typer.Option(help="Write the document that proves a part of a table too; see `audit projection`."),
+    ] = None,
     acknowledge: Annotated[bool, typer.Option(help="Commit an acknowledgement after the hash was checked.")] = True,
     directory: Directory = DEFAULT_DIRECTORY,
     json_output: Json = False,
 ) -> None:
     """As the requester: open what was delivered, check its hash against the ledger, and acknowledge it."""
-    if output.exists():
-        raise problems.CommandError(f"{output} exists", "it would be overwritten", "give another path with --output")
+    for path in (output, proof):
+        if path is not None and path.exists():
+            raise problems.CommandError(f"{path} exists", "it would be overwritten", "give another path")
     async with sovereign(directory, who, channel) as office:
         data = await office.open(request_id)
+        if proof is not None:
+            _write_private(proof, await office.open_part(request_id))
         _write_private(output, data)
         acknowledged = await office.acknowledge(request_id) if acknowledge else None
     Output(as_json=json_output).result(
@@ -116,7 +153,7 @@ async def open_(
             "hash_checked": True,
             "acknowledged": acknowledged.model_dump(mode="json") if acknowledged else None,
         },
-        f"{output}: {len(data)} bytes, salted hash equal to the ledger's",
+        f"{output}: {len(data)} bytes, checked against the ledger",
         *([f"acknowledged in block {acknowledged.committed.block_number}"] if acknowledged else []),
     )
 

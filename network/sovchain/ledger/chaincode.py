@@ -12,11 +12,10 @@ import contextlib
 from collections.abc import Callable
 from typing import Final
 
-import grpc
-import grpc.aio
 import structlog
 
 from sovchain.ledger.chaincode_stream import (
+    ERROR_STREAM_TERMINATED,
     EXECUTE_TIMEOUT_S,
     ChaincodeStream,
     ExecutionError,
@@ -24,10 +23,9 @@ from sovchain.ledger.chaincode_stream import (
     Transport,
 )
 from sovchain.ledger.connection import ChaincodeConnection
+from sovchain.ledger.dialling import DialError, RpcError, client_context, dialled
 from sovchain.ledger.errors import LedgerError
-from sovchain.ledger.tls import chaincode_channel
 
-CONNECT_METHOD: Final = "/protos.Chaincode/Connect"
 _FIRST_BACKOFF_S: Final = 0.05
 _MAX_BACKOFF_S: Final = 5.0
 _BACKOFF_WHILE_WAITED_FOR_S: Final = 0.25
@@ -196,33 +194,46 @@ class _Instance:
     async def _serve_once(self) -> bool:
         """Dial once and serve the stream to its end. Returns whether the handshake succeeded."""
         stream = ChaincodeStream(self._accept, self._execute_timeout_s)
-        channel = chaincode_channel(self._address, self._connection.tls)
-        call = channel.stream_stream(CONNECT_METHOD, _unchanged, _unchanged)(None)
-        runner = asyncio.create_task(stream.run(call))
+        runner = asyncio.create_task(self._run(stream))
         ready = False
         try:
             async with asyncio.timeout(self._connection.dial_timeout_s):
-                await stream.wait_ready()
+                await self._shaken_hands(stream, runner)
             ready = True
             self._stream = stream
             self._announce()
             _log.info("connected to chaincode", chaincode=self._package_id, address=self._address)
             await asyncio.shield(runner)
             self._failure = "the chaincode ended the stream"
-        except (ExecutionError, TimeoutError, StreamRefusedError, grpc.RpcError, grpc.aio.UsageError) as error:
+        except (ExecutionError, TimeoutError, StreamRefusedError, DialError, RpcError) as error:
             if isinstance(error, ExecutionError):
                 # The stream has ended; why, its task says once it is done.
                 await asyncio.wait([runner], timeout=_END_TIMEOUT_S)
             self._note_failure(runner, error)
         finally:
             self._stream = None
-            call.cancel()
             runner.cancel()
             await asyncio.gather(runner, return_exceptions=True)
-            await channel.close(None)
             if ready:
                 _log.warning("chaincode stream ended", chaincode=self._package_id, reason=self._failure)
         return ready
+
+    async def _run(self, stream: ChaincodeStream) -> None:
+        async with dialled(self._address, client_context(self._connection.tls)) as opened:
+            await stream.run_on(opened)
+
+    async def _shaken_hands(self, stream: ChaincodeStream, runner: asyncio.Task[None]) -> None:
+        """Wait for the handshake, or for the end of the attempt. Raises what it ended with."""
+        ready = asyncio.create_task(stream.wait_ready())
+        try:
+            await asyncio.wait((ready, runner), return_when=asyncio.FIRST_COMPLETED)
+            if not ready.done():
+                await runner
+                raise ExecutionError(ERROR_STREAM_TERMINATED)
+            await ready
+        finally:
+            ready.cancel()
+            await asyncio.gather(ready, return_exceptions=True)
 
     def _note_failure(self, runner: asyncio.Task[None], error: Exception) -> None:
         cause: BaseException = error
@@ -231,8 +242,6 @@ class _Instance:
         if isinstance(cause, StreamRefusedError):
             self._refused = True
             reason = str(cause)
-        elif isinstance(cause, grpc.aio.AioRpcError):
-            reason = f"{cause.code().name}: {cause.details()}"
         elif isinstance(cause, TimeoutError):
             reason = f"no answer within {self._connection.dial_timeout_s:g} s"
         else:
@@ -243,7 +252,3 @@ class _Instance:
         if name != self._package_id:
             return f"the chaincode there registers as {name[:200]}"
         return None
-
-
-def _unchanged(frame: bytes) -> bytes:
-    return frame

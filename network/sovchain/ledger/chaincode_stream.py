@@ -12,8 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-import grpc
-import grpc.aio
 import structlog
 from fabric_protos.peer import chaincode_event_pb2, chaincode_pb2, proposal_pb2, proposal_response_pb2
 from fabric_protos.peer import chaincode_shim_pb2 as shim
@@ -22,6 +20,7 @@ from google.protobuf.message import DecodeError
 from sovchain.ledger.errors import LedgerError
 from sovchain.ledger.transaction_context import MAX_KEYS_PER_REQUEST, TransactionContext
 from sovchain.protocol.errors import ProtocolError
+from sovchain.rpc.errors import RpcError
 
 EXECUTE_TIMEOUT_S: Final = 30.0
 """How long a chaincode may take for one transaction; chaincode.executetimeout of core.yaml."""
@@ -63,14 +62,26 @@ class StreamRefusedError(LedgerError):
 
 
 class Transport(Protocol):
-    """Either end of a gRPC bidirectional stream over raw bytes."""
+    """A gRPC stream that a chaincode opened, over raw bytes."""
 
-    async def read(self) -> object:
-        """Return the next frame as bytes, or grpc.aio.EOF."""
+    async def read(self) -> bytes | None:
+        """Return the next frame, None at the end."""
         ...
 
     async def write(self, message: bytes, /) -> None:
         """Send one frame."""
+        ...
+
+
+class MessageStream(Protocol):
+    """A gRPC stream that this side opened (`sovchain.rpc.stream.Stream`)."""
+
+    def open(self, on_message: Callable[[bytes], None], on_end: Callable[[Exception | None], None]) -> None:
+        """Say who takes the messages and the end."""
+        ...
+
+    def send(self, message: bytes) -> None:
+        """Send one message, now or as soon as the other side takes it."""
         ...
 
 
@@ -124,6 +135,7 @@ class ChaincodeStream:
         self._ready = asyncio.Event()
         self._ended = False
         self._outgoing: asyncio.Queue[bytes] = asyncio.Queue()
+        self._put: Callable[[bytes], None] = self._outgoing.put_nowait
         self._contexts: dict[tuple[str, str], tuple[TransactionContext, asyncio.Future[shim.ChaincodeMessage]]] = {}
         self._invokers: dict[tuple[str, str], ChaincodeInvoker] = {}
         self._calls: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -158,8 +170,37 @@ class ChaincodeStream:
                         await self._outgoing.join()
             self._end()
             writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError, grpc.RpcError, grpc.aio.UsageError):
+            with contextlib.suppress(asyncio.CancelledError, RpcError):
                 await writer
+
+    async def run_on(self, stream: MessageStream) -> None:
+        """Serve a stream that this side opened until either side ends it; transactions that still run then fail.
+
+        Raises StreamRefusedError when the chaincode breaks the protocol, and what the stream ended with.
+        """
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def on_message(frame: bytes) -> None:
+            if ended.done():
+                return
+            try:
+                self._receive(frame)
+            except StreamRefusedError as error:
+                ended.set_exception(error)
+
+        def on_end(error: Exception | None) -> None:
+            if not ended.done():
+                if error is None:
+                    ended.set_result(None)
+                else:
+                    ended.set_exception(error)
+
+        self._put = stream.send
+        stream.open(on_message, on_end)
+        try:
+            await ended
+        finally:
+            self._end()
 
     async def execute(
         self, call: Invocation, context: TransactionContext, invoker: ChaincodeInvoker
@@ -325,7 +366,7 @@ class ChaincodeStream:
 
     def _send(self, message: shim.ChaincodeMessage) -> None:
         if not self._ended:
-            self._outgoing.put_nowait(message.SerializeToString())
+            self._put(message.SerializeToString())
 
     async def _write(self, transport: Transport) -> None:
         # One task writes: gRPC allows one write at a time, and a write must not be cancelled with the transaction

@@ -7,12 +7,14 @@ own.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fabric_protos.common import common_pb2
 from fabric_protos.peer import transaction_pb2
+from google.protobuf.descriptor import EnumDescriptor
 
 from sovchain.ledger.collections import LIFECYCLE_NAMESPACE, Collection, collections_of
 from sovchain.ledger.database import failpoint
@@ -47,11 +49,17 @@ _NONCE_BYTES = 24
 
 @dataclass(frozen=True)
 class Prepared:
-    """A block that is validated and not yet written, with the configuration that is in force after it."""
+    """A block that is validated and not yet written, with the configuration that is in force after it.
+
+    `kinds` has what metrics tell transactions apart by: (type, chaincode with version, validation code) of each.
+    """
 
     record: BlockRecord
     private: PrivateBlock
     bundle: ChannelBundle
+    changes_definitions: bool
+    """Whether it changes the configuration, or the definition or an approval of a chaincode."""
+    kinds: tuple[tuple[str, str, str], ...]
 
 
 class _EmptyState:
@@ -134,26 +142,29 @@ class Committer:
         private: Mapping[str, PrivateStore],
         bundle: ChannelBundle,
         chain: ChainState,
-        orderer: SigningNode,
+        orderer: SigningNode | None = None,
     ) -> None:
+        """`orderer` signs the blocks of `prepare`; blocks that others ordered need none."""
         self.chain = chain
         self.bundle = bundle
         self._store = store
         self._private = dict(private)
-        self._orderer = orderer
+        self.orderer = orderer
+        """The node that signs what is built next."""
         self._state = CommittedState(store.path, store.connection)
 
     def prepare(self, envelopes: Sequence[bytes]) -> Prepared:
         """Build, sign and validate the next block. Writes nothing."""
-        chain = self.chain
+        chain, orderer = self.chain, self.orderer
+        assert orderer is not None, "who orders has a signing node"
         block = new_block(chain.height, chain.last_hash, envelopes)
         sign_block(
             block,
             # A block with a configuration names itself (orderer/common/multichannel/blockwriter.go).
             last_config=chain.height if is_config_block(block) else chain.last_config,
-            creator=self._orderer.identity,
+            creator=orderer.identity,
             nonce=os.urandom(_NONCE_BYTES),
-            sign=lambda message: sign(self._orderer.key, message),
+            sign=lambda message: sign(orderer.key, message),
         )
         return _validated(block, self.bundle, chain, self._state, self._state.transaction_exists)
 
@@ -279,7 +290,31 @@ def _validated(
         expiries=_expiries(private),
         private=bool(private.transactions),
     )
-    return Prepared(record, private, commit.next_bundle or bundle)
+    return Prepared(record, private, commit.next_bundle or bundle, _changes_definitions(commit), _kinds(commit))
+
+
+def _kinds(commit: BlockCommit) -> tuple[tuple[str, str, str], ...]:
+    """Mirrors core/ledger/kvledger/metrics.go updateTransactionsStats."""
+    return tuple(
+        (
+            "unknown" if transaction is None else _name(common_pb2.HeaderType.DESCRIPTOR, transaction.type),
+            "unknown"
+            if transaction is None or not transaction.chaincode
+            else f"{transaction.chaincode}:{transaction.chaincode_version}",
+            _name(transaction_pb2.TxValidationCode.DESCRIPTOR, code),
+        )
+        for transaction, code in zip(commit.transactions, commit.codes, strict=True)
+    )
+
+
+def _name(kinds: EnumDescriptor, number: int) -> str:
+    value = kinds.values_by_number.get(number)
+    return value.name if value is not None else str(number)
+
+
+def _changes_definitions(commit: BlockCommit) -> bool:
+    written = itertools.chain(commit.updates.public, commit.updates.hashed)
+    return commit.next_bundle is not None or any(place[0] == LIFECYCLE_NAMESPACE for place in written)
 
 
 def _history(commit: BlockCommit) -> list[tuple[str, str, int]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sovchain.ledger.errors import StorageError, StorageVersionError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Storage format that this version writes and reads (`PRAGMA user_version` of every file)."""
 
 LEDGER_APPLICATION_ID = 0x53764C64

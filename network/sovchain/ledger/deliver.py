@@ -1,4 +1,4 @@
-"""The Deliver services: blocks and filtered blocks of a peer, blocks of an ordering node.
+"""The Deliver services: blocks, filtered blocks and blocks with private data of a peer, blocks of an ordering node.
 
 Mirrors common/deliver/deliver.go, acl.go, binding.go and core/peer/deliverevents.go. Refusals are statuses within the
 stream, after which it ends; after a complete range the client may ask for another one on the same stream.
@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 import structlog
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from fabric_protos.common import common_pb2
 from fabric_protos.orderer import ab_pb2
 from fabric_protos.peer import events_pb2
@@ -22,9 +20,11 @@ from google.protobuf.message import DecodeError
 
 from sovchain.ledger.access import AccessDeniedError, check_timestamp
 from sovchain.ledger.broadcast import status_name
-from sovchain.ledger.channel import Channel
+from sovchain.ledger.chainview import ChainView
+from sovchain.ledger.collection_access import readable_private_data
 from sovchain.ledger.errors import LedgerError
 from sovchain.ledger.events import BlockUnreadableError, filtered_block
+from sovchain.ledger.operations.metrics import NodeMetrics
 from sovchain.ledger.registry import Registry
 from sovchain.ledger.service import Context
 from sovchain.protocol.blocks import is_config_block
@@ -48,20 +48,37 @@ class _Refused(Exception):
 
 
 @dataclass(frozen=True)
+class Reader:
+    """Who reads blocks, of which channel, at the node of which organisation, and what they asked for."""
+
+    channel: ChainView
+    msp_id: str
+    signed: SignedData
+    seek: ab_pb2.SeekInfo
+
+
+@dataclass(frozen=True)
 class DeliverKind:
     """What one deliver method sends, and who may ask for it.
 
     Attributes:
         name: for logs.
+        data_type: as metrics name it.
         policy: path of the policy on a channel that a client must satisfy.
-        block: makes the response for one block of a channel. May raise BlockUnreadableError.
+        block: makes the response for one block to one reader. May raise BlockUnreadableError.
         status: makes the response for a status.
     """
 
     name: str
-    policy: Callable[[Channel], str]
-    block: Callable[[Channel, bytes, ab_pb2.SeekInfo], bytes]
+    data_type: str
+    policy: Callable[[ChainView], str]
+    block: Callable[[Reader, bytes], bytes]
     status: Callable[[int], bytes]
+
+    @property
+    def filtered(self) -> str:
+        """Whether filtered blocks are sent, as metrics say it."""
+        return str(self.data_type == "filtered_block").lower()
 
 
 class DeliverHandler:
@@ -70,11 +87,12 @@ class DeliverHandler:
     def __init__(
         self,
         registry: Registry,
-        channel_of: Callable[[str], Channel | None],
+        channel_of: Callable[[str], ChainView | None],
         kind: DeliverKind,
         *,
         msp_id: str = "",
         mutual_tls: bool = False,
+        metrics: NodeMetrics | None = None,
     ) -> None:
         """Make a handler.
 
@@ -84,7 +102,9 @@ class DeliverHandler:
             kind: what the method sends.
             msp_id: organisation of the node.
             mutual_tls: clients show a TLS certificate, and each request must carry its hash.
+            metrics: what counts the streams, requests and blocks.
         """
+        self._metrics = metrics or NodeMetrics()
         self._registry = registry
         self._channel_of = channel_of
         self._kind = kind
@@ -93,16 +113,20 @@ class DeliverHandler:
 
     async def serve(self, context: Context) -> None:
         """Answer the requests of one stream, one after the other."""
-        while isinstance(frame := await context.read(), bytes):
-            try:
-                await self._deliver(frame, context)
-                status: int = common_pb2.SUCCESS
-            except _Refused as refusal:
-                status = refusal.status
-                _log.info("deliver refused", kind=self._kind.name, status=status_name(status), reason=str(refusal))
-            await context.write(self._kind.status(status))
-            if status != common_pb2.SUCCESS:
-                return
+        self._metrics.streams_opened.add()
+        try:
+            while isinstance(frame := await context.read(), bytes):
+                try:
+                    await self._deliver(frame, context)
+                    status: int = common_pb2.SUCCESS
+                except _Refused as refusal:
+                    status = refusal.status
+                    _log.info("deliver refused", kind=self._kind.name, status=status_name(status), reason=str(refusal))
+                await context.write(self._kind.status(status))
+                if status != common_pb2.SUCCESS:
+                    return
+        finally:
+            self._metrics.streams_closed.add()
 
     async def _deliver(self, frame: bytes, context: Context) -> None:
         envelope, payload, header, creator = self._parse(frame, context)
@@ -113,14 +137,20 @@ class DeliverHandler:
             seek = _SeekInfo.FromString(payload.data)
         except DecodeError:
             raise _Refused(common_pb2.BAD_REQUEST, "malformed seek info") from None
-        session = _Session(
-            self._registry, channel, self._kind, SignedData(envelope.payload, creator, envelope.signature)
-        )
+        signed = SignedData(envelope.payload, creator, envelope.signature)
+        session = _Session(self._registry, channel, self._kind, signed)
         session.check()
-        if not seek.HasField("start") or not seek.HasField("stop"):
-            raise _Refused(common_pb2.BAD_REQUEST, "missing start or stop")
-        start, stop = _range(channel, seek)
-        await self._send(channel, seek, start, stop, session, context)
+        labels = (channel.channel_id, self._kind.filtered, self._kind.data_type)
+        self._metrics.deliver_received.add(*labels)
+        success = "false"
+        try:
+            if not seek.HasField("start") or not seek.HasField("stop"):
+                raise _Refused(common_pb2.BAD_REQUEST, "missing start or stop")
+            start, stop = _range(channel, seek)
+            await self._send(Reader(channel, self._msp_id, signed, seek), start, stop, session, context)
+            success = "true"
+        finally:
+            self._metrics.deliver_completed.add(*labels, success)
 
     def _parse(
         self, frame: bytes, context: Context
@@ -145,16 +175,8 @@ class DeliverHandler:
             _check_binding(header.tls_cert_hash, context)
         return envelope, payload, header, creator
 
-    async def _send(
-        self,
-        channel: Channel,
-        seek: ab_pb2.SeekInfo,
-        start: int,
-        stop: int | None,
-        session: _Session,
-        context: Context,
-    ) -> None:
-        number = start
+    async def _send(self, reader: Reader, start: int, stop: int | None, session: _Session, context: Context) -> None:
+        channel, seek, number = reader.channel, reader.seek, start
         last = stop
         if seek.behavior == _SeekInfo.FAIL_IF_NOT_READY:
             # Blocks that are there are sent; the first one that is not ends the stream.
@@ -164,16 +186,17 @@ class DeliverHandler:
                 async for block in channel.blocks(number, last):
                     session.check()
                     await self._registry.faults.at("deliver.block", msp_id=self._msp_id, channel=channel.channel_id)
-                    await context.write(self._response(channel, block, seek))
+                    await context.write(self._response(reader, block))
+                    self._metrics.blocks_sent.add(channel.channel_id, self._kind.filtered, self._kind.data_type)
                     number += 1
             except LedgerError as error:
                 raise _Refused(common_pb2.SERVICE_UNAVAILABLE, str(error)) from error
         if stop is None or number <= stop:
             raise _Refused(common_pb2.NOT_FOUND, f"block {number} is not there")
 
-    def _response(self, channel: Channel, block: bytes, seek: ab_pb2.SeekInfo) -> bytes:
+    def _response(self, reader: Reader, block: bytes) -> bytes:
         try:
-            return self._kind.block(channel, block, seek)
+            return self._kind.block(reader, block)
         except BlockUnreadableError as error:
             # As deliverevents.go has it, this status takes the block's place and the range goes on.
             _log.info("block not shown", kind=self._kind.name, reason=str(error))
@@ -183,7 +206,7 @@ class DeliverHandler:
 class _Session:
     """Whether the client may go on reading: judged again when the configuration changes or its certificate expires."""
 
-    def __init__(self, registry: Registry, channel: Channel, kind: DeliverKind, signed: SignedData) -> None:
+    def __init__(self, registry: Registry, channel: ChainView, kind: DeliverKind, signed: SignedData) -> None:
         self._registry = registry
         self._channel = channel
         self._kind = kind
@@ -215,15 +238,15 @@ def _expiry(identity: bytes) -> datetime | None:
 
 def _check_binding(claimed: bytes, context: Context) -> None:
     """Check that the request names the TLS certificate of its connection. Mirrors common/deliver/binding.go."""
-    shown = tuple(context.auth_context().get("x509_pem_cert", ()))
+    shown = context.client_certificate
     if not claimed or not shown:
         raise _Refused(common_pb2.BAD_REQUEST, "the request or the connection has no TLS client certificate")
-    actual = hashlib.sha256(x509.load_pem_x509_certificate(shown[0]).public_bytes(Encoding.DER)).digest()
+    actual = hashlib.sha256(shown).digest()
     if actual != claimed:
         raise _Refused(common_pb2.BAD_REQUEST, "the request names another TLS client certificate")
 
 
-def _range(channel: Channel, seek: ab_pb2.SeekInfo) -> tuple[int, int | None]:
+def _range(channel: ChainView, seek: ab_pb2.SeekInfo) -> tuple[int, int | None]:
     """Return the first and the last block to send; the last is None for a range without end."""
     start = _position(channel, seek.start)
     if start is None or start > channel.height:
@@ -244,7 +267,7 @@ def _range(channel: Channel, seek: ab_pb2.SeekInfo) -> tuple[int, int | None]:
     return start, 0 if start == 0 else None
 
 
-def _position(channel: Channel, position: ab_pb2.SeekPosition) -> int | None:
+def _position(channel: ChainView, position: ab_pb2.SeekPosition) -> int | None:
     """Mirrors common/ledger/blockledger/fileledger/impl.go Iterator."""
     kind = position.WhichOneof("Type")
     if kind == "oldest":
@@ -259,16 +282,27 @@ def _position(channel: Channel, position: ab_pb2.SeekPosition) -> int | None:
 # What is sent ---------------------------------------------------------------------------------------------------------
 
 
-def _peer_block(_channel: Channel, block: bytes, seek: ab_pb2.SeekInfo) -> bytes:
+def _peer_block(reader: Reader, block: bytes) -> bytes:
     response = events_pb2.DeliverResponse()
     response.block.ParseFromString(block)
-    _strip_data(response.block, seek)
+    _strip_data(response.block, reader.seek)
     return response.SerializeToString()
 
 
-def _peer_filtered_block(channel: Channel, block: bytes, _seek: ab_pb2.SeekInfo) -> bytes:
-    shown = filtered_block(common_pb2.Block.FromString(block), channel.channel_id)
+def _peer_filtered_block(reader: Reader, block: bytes) -> bytes:
+    shown = filtered_block(common_pb2.Block.FromString(block), reader.channel.channel_id)
     return events_pb2.DeliverResponse(filtered_block=shown).SerializeToString()
+
+
+def _peer_block_with_private_data(reader: Reader, block: bytes) -> bytes:
+    response = events_pb2.DeliverResponse()
+    shown = response.block_and_private_data
+    shown.block.ParseFromString(block)
+    readable = readable_private_data(reader.channel, reader.msp_id, shown.block.header.number, reader.signed)
+    for position, private in readable.items():
+        shown.private_data_map[position].CopyFrom(private)
+    _strip_data(shown.block, reader.seek)
+    return response.SerializeToString()
 
 
 def _peer_status(status: int) -> bytes:
@@ -277,13 +311,13 @@ def _peer_status(status: int) -> bytes:
     return response.SerializeToString()
 
 
-def _orderer_block(_channel: Channel, block: bytes, seek: ab_pb2.SeekInfo) -> bytes:
+def _orderer_block(reader: Reader, block: bytes) -> bytes:
     response = ab_pb2.DeliverResponse()
     response.block.ParseFromString(block)
     # An ordering node knows no validation codes and no commit hash.
     for slot in (common_pb2.TRANSACTIONS_FILTER, common_pb2.COMMIT_HASH):
         response.block.metadata.metadata[slot] = b""
-    _strip_data(response.block, seek)
+    _strip_data(response.block, reader.seek)
     return response.SerializeToString()
 
 
@@ -299,12 +333,22 @@ def _strip_data(block: common_pb2.Block, seek: ab_pb2.SeekInfo) -> None:
 
 
 PEER_BLOCKS: Final = DeliverKind(
-    "blocks", lambda channel: channel.bundle.policy_for_acl("event/Block"), _peer_block, _peer_status
+    "blocks", "block", lambda channel: channel.bundle.policy_for_acl("event/Block"), _peer_block, _peer_status
 )
 PEER_FILTERED_BLOCKS: Final = DeliverKind(
     "filtered blocks",
+    "filtered_block",
     lambda channel: channel.bundle.policy_for_acl("event/FilteredBlock"),
     _peer_filtered_block,
     _peer_status,
 )
-ORDERER_BLOCKS: Final = DeliverKind("orderer blocks", lambda _: "/Channel/Readers", _orderer_block, _orderer_status)
+PEER_BLOCKS_WITH_PRIVATE_DATA: Final = DeliverKind(
+    "blocks with private data",
+    "block_and_pvtdata",
+    lambda channel: channel.bundle.policy_for_acl("event/Block"),
+    _peer_block_with_private_data,
+    _peer_status,
+)
+ORDERER_BLOCKS: Final = DeliverKind(
+    "orderer blocks", "block", lambda _: "/ChainView/Readers", _orderer_block, _orderer_status
+)

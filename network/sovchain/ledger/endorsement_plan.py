@@ -7,7 +7,7 @@ layout is a set of organisations; layouts are tried from the best to the worst u
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -16,10 +16,11 @@ from fabric_protos.msp import msp_principal_pb2
 from fabric_protos.peer import policy_pb2, proposal_response_pb2
 from google.protobuf.message import DecodeError
 
-from sovchain.ledger.channel import Channel
+from sovchain.ledger.chainview import ChainView
 from sovchain.ledger.errors import LedgerError
 from sovchain.ledger.registry import Registry
 from sovchain.ledger.state import Snapshot
+from sovchain.protocol.channelconfig import ChannelBundle
 from sovchain.protocol.errors import ProtocolError
 from sovchain.protocol.lifecycle import ChaincodeDefinition, collection_policy, with_defaults
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 MAX_LAYOUTS: Final = 10_000
 """Combinations of organisations that are looked at for one policy; inquire.go combinationsUpperBound."""
 _MAX_POLICY_DEPTH: Final = 64
+_MAX_KNOWN: Final = 1_024
 
 Layout = frozenset[str]
 """MSP ids whose peers endorse together."""
@@ -53,23 +55,60 @@ class Candidate:
     satisfies: Callable[[msp_principal_pb2.MSPPrincipal], bool]
 
 
+@dataclass(frozen=True)
+class KnownPlan:
+    """Layouts that were worked out before, and what they rest on."""
+
+    bundle: ChannelBundle
+    height: int
+    peers: tuple[str, ...]
+    able: Mapping[str, Layout]
+    layouts: tuple[Layout, ...]
+
+    def holds(self, channel: ChainView, height: int, peers: tuple[str, ...], able: Mapping[str, Layout]) -> bool:
+        """Whether working them out anew for a snapshot of this height would give the same."""
+        return (
+            channel.bundle is self.bundle
+            and channel.same_definitions(self.height, height)
+            and peers == self.peers
+            and able == self.able
+        )
+
+
 class EndorsementPlanner:
     """Makes layouts for transactions on one channel, as one snapshot shows its chaincodes."""
 
-    def __init__(self, registry: Registry, channel: Channel, snapshot: Snapshot) -> None:
+    def __init__(self, registry: Registry, channel: ChainView, snapshot: Snapshot, asked: Peer) -> None:
+        """`asked` is the peer that plans."""
         self._registry = registry
         self._channel = channel
         self._snapshot = snapshot
+        self._asked = asked
 
     def peers_with(self, chaincode: str) -> dict[str, Peer]:
-        """Return the peers of the channel that can run a chaincode, by MSP id."""
-        return {
-            peer.msp_id: peer
+        """Return one peer of each organisation that can run a chaincode, by MSP id: the best of `all_with`."""
+        found: dict[str, Peer] = {}
+        for peer in self.all_with(chaincode):
+            found.setdefault(peer.msp_id, peer)
+        return found
+
+    def all_with(self, chaincode: str) -> list[Peer]:
+        """Return the peers of the channel that can run a chaincode.
+
+        By organisation; in each those with more blocks come first, then the peer that plans
+        (internal/pkg/gateway/registry.go sorter).
+        """
+        able = [
+            peer
             for peer in self._registry.peers_of(self._channel)
             if self._registry.definitions.is_callable(
                 self._channel, self._snapshot, chaincode, peer.msp_id, peer.packages
             )
-        }
+        ]
+        name = self._channel.channel_id
+        return sorted(
+            able, key=lambda peer: (peer.msp_id, -self._registry.height_of(peer, name), peer is not self._asked)
+        )
 
     def layouts(self, interest: proposal_response_pb2.ChaincodeInterest, preferred: str) -> list[Layout]:
         """Return the sets of organisations that satisfy the policies of everything in the interest.
@@ -79,6 +118,22 @@ class EndorsementPlanner:
         Raises:
             NoPlanError: a chaincode is not defined, or no set of available peers satisfies the policies.
         """
+        registry, channel, height = self._registry, self._channel, self._snapshot.height
+        able = {call.name: frozenset(self.peers_with(call.name)) for call in interest.chaincodes}
+        peers = tuple(peer.msp_id for peer in registry.peers_of(channel))
+        key = (channel.channel_id, preferred, interest.SerializeToString(deterministic=True))
+        known = registry.plans.get(key)
+        if known is not None and known.holds(channel, height, peers, able):
+            return list(known.layouts)
+        layouts = self._layouts(interest, preferred, able)
+        if len(registry.plans) >= _MAX_KNOWN:
+            registry.plans.clear()  # interests come from clients
+        registry.plans[key] = KnownPlan(channel.bundle, height, peers, able, tuple(layouts))
+        return layouts
+
+    def _layouts(
+        self, interest: proposal_response_pb2.ChaincodeInterest, preferred: str, able: Mapping[str, Layout]
+    ) -> list[Layout]:
         calls = interest.chaincodes
         definitions = {call.name: self._definition(call.name) for call in calls}
         candidates = [self._candidate(peer) for peer in self._eligible(calls)]
@@ -91,8 +146,8 @@ class EndorsementPlanner:
         layouts = [layout for layout in layouts if layout]
         if not layouts:
             raise NoPlanError(f"{_NO_PLAN}no principal sets remained after filtering")
-        able = frozenset.intersection(*(frozenset(self.peers_with(call.name)) for call in calls))
-        layouts = [layout for layout in layouts if layout <= able]
+        everywhere = frozenset.intersection(*(able[call.name] for call in calls))
+        layouts = [layout for layout in layouts if layout <= everywhere]
         if not layouts:
             raise NoPlanError(f"{_NO_PLAN}required chaincodes are not installed on sufficient peers")
         return sorted(layouts, key=lambda layout: (preferred not in layout, len(layout), sorted(layout)))

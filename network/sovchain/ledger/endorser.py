@@ -52,16 +52,23 @@ class Endorser:
             StatusError: the proposal itself is refused (UNKNOWN, as a peer's plain errors), or its two simulations
                 differ (ABORTED).
         """
+        metrics = self._peer.metrics
         try:
-            proposal = check_proposal(signed, self._peer.registry, self._peer.msp_id, self._peer.local)
+            proposal = check_proposal(signed, self._peer.registry, self._peer)
         except ChannelNotFoundError as error:
+            metrics.proposals_received.add()
             return _failed(str(error))
         except ProposalRefusedError as error:
+            if not error.filtered:
+                metrics.refused(error.rule, *error.call)
             _log.info("proposal refused", msp_id=self._peer.msp_id, filtered=error.filtered)
             raise StatusError(grpc.StatusCode.UNKNOWN, str(error)) from error
         run = ProposalRun(proposal)
         try:
-            return await self._process(proposal, run)
+            with metrics.proposal(proposal.parsed.channel_id, proposal.parsed.chaincode) as counted:
+                response = await self._process(proposal, run)
+                counted.is_success = response.HasField("endorsement") or not proposal.parsed.channel_id
+                return response
         except SimulationFailedError as error:
             _log.info("simulation failed", msp_id=self._peer.msp_id, transaction_id=proposal.parsed.transaction_id)
             return _failed(str(error))

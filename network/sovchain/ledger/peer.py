@@ -11,12 +11,13 @@ from fabric_protos.peer import proposal_response_pb2
 
 from sovchain.ledger.access import LocalAccess
 from sovchain.ledger.chaincode import ChaincodeSupport
-from sovchain.ledger.chaincode_stream import EXECUTE_TIMEOUT_S
-from sovchain.ledger.channel import Channel
+from sovchain.ledger.chaincode_stream import ERROR_EXECUTION_TIMEOUT, EXECUTE_TIMEOUT_S
+from sovchain.ledger.chainview import ChainView
 from sovchain.ledger.couchdb import CouchState, Index
 from sovchain.ledger.definitions import DefinitionError
 from sovchain.ledger.difference import NonDeterminismError, first_difference
 from sovchain.ledger.errors import LedgerError
+from sovchain.ledger.operations.metrics import PeerMetrics
 from sovchain.ledger.package_store import PackageStore
 from sovchain.ledger.registry import Registry
 from sovchain.ledger.service import PassBy
@@ -34,6 +35,7 @@ class Peer:
         registry: Registry,
         *,
         msp_id: str,
+        host: str,
         address: str,
         identity: bytes,
         key: PrivateKey,
@@ -46,6 +48,7 @@ class Peer:
         Args:
             registry: the ledger that it belongs to.
             msp_id: its organisation.
+            host: host name in its TLS certificate.
             address: "host:port" by which clients know it; appears in error details.
             identity: its serialised identity.
             key: signs endorsements.
@@ -55,15 +58,19 @@ class Peer:
         """
         self.registry = registry
         self.msp_id = msp_id
+        self.host = host
+        self.is_running = True
+        """Whether its servers run: others do not ask one that was ended."""
         self.address = address
         self.identity = identity
         self.packages = PackageStore(packages)
         self.chaincodes = ChaincodeSupport(self.packages.connection, execute_timeout_s=execute_timeout_s)
         self.local = LocalAccess(self._local_msp)
+        self.metrics = PeerMetrics()
         self._key = key
         self._msp = msp
 
-    def couchdb(self, channel: Channel, snapshot: Snapshot) -> CouchState | None:
+    def couchdb(self, channel: ChainView, snapshot: Snapshot) -> CouchState | None:
         """How its state on a channel behaves as CouchDB's, None with LevelDB.
 
         The indexes of a chaincode are those in the package that its organisation approved. (A real peer also keeps the
@@ -86,7 +93,7 @@ class Peer:
     def _local_msp(self) -> Msp | None:
         if self._msp is None:
             for name in sorted(self.registry.channels):
-                channel = self.registry.channel_of(self.msp_id, name)
+                channel = self.registry.channel_of(self, name)
                 if channel is not None:
                     return channel.bundle.msps.msp(self.msp_id)
         return self._msp
@@ -102,7 +109,14 @@ class Peer:
 
     async def simulate(self, run: ProposalRun, instance: int = 0) -> Simulation:
         """Simulate a proposal once, on one instance of its chaincode. Raises SimulationFailedError."""
-        return await PeerSimulation(self.registry, self, run, instance).simulate()
+        try:
+            return await PeerSimulation(self.registry, self, run, instance).simulate()
+        except SimulationFailedError as error:
+            parsed = run.proposal.parsed
+            self.metrics.simulation_failures.add(parsed.channel_id, parsed.chaincode)
+            if ERROR_EXECUTION_TIMEOUT in str(error):
+                self.metrics.execute_timeouts.add(parsed.chaincode)
+            raise
 
     async def simulate_twice(self, run: ProposalRun) -> Simulation:
         """Simulate a proposal on both instances of its chaincode (twice on the only one) and compare the outcomes.

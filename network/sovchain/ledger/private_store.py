@@ -5,6 +5,9 @@ commits, those whose hash the block carries become state; what is missing is rec
 nothing (`core/ledger/kvledger/txmgmt/validation/batch_preparer.go`, `gossip/privdata/coordinator.go`). The store
 follows the blocks with a savepoint height of its own and is brought up to them when the channel is opened. Deleted
 values are overwritten with zeros, and the write-ahead log is emptied after a purge.
+
+What each block wrote is kept too, for those who follow blocks with their private data (`pvtdatastorage/store.go`):
+until it expires, and without the keys that a later transaction purged.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from sovchain.ledger.database import (
     storage_errors,
 )
 from sovchain.ledger.errors import StorageCorrupt, TransientRefused
+from sovchain.ledger.marks import Mark
 from sovchain.protocol.crypto import sha256
 from sovchain.protocol.rwset import Version
 
@@ -48,7 +52,8 @@ MAX_TRANSIENT_STORE_BYTES = 2 * 1024 * 1024 * 1024
 
 _SCHEMA = """
 CREATE TABLE savepoint (
-    id INTEGER PRIMARY KEY CHECK (id = 1), channel TEXT NOT NULL, msp_id TEXT NOT NULL, height INTEGER NOT NULL
+    id INTEGER PRIMARY KEY CHECK (id = 1), channel TEXT NOT NULL, msp_id TEXT NOT NULL, height INTEGER NOT NULL,
+    writes INTEGER NOT NULL
 );
 CREATE TABLE private_state (
     ns TEXT NOT NULL, coll TEXT NOT NULL, key BLOB NOT NULL, key_hash BLOB NOT NULL, value BLOB NOT NULL,
@@ -60,6 +65,16 @@ CREATE TABLE private_expiry (
     at INTEGER NOT NULL, ns TEXT NOT NULL, coll TEXT NOT NULL, key_hash BLOB NOT NULL,
     block INTEGER NOT NULL, tx INTEGER NOT NULL,
     PRIMARY KEY (at, ns, coll, key_hash)
+) WITHOUT ROWID;
+CREATE TABLE written (
+    block INTEGER NOT NULL, tx INTEGER NOT NULL, ns TEXT NOT NULL, coll TEXT NOT NULL, expires INTEGER,
+    rwset BLOB NOT NULL,
+    PRIMARY KEY (block, tx, ns, coll)
+);
+CREATE INDEX written_expires ON written (expires) WHERE expires IS NOT NULL;
+CREATE TABLE written_keys (
+    ns TEXT NOT NULL, coll TEXT NOT NULL, key_hash BLOB NOT NULL, block INTEGER NOT NULL, tx INTEGER NOT NULL,
+    PRIMARY KEY (ns, coll, key_hash, block, tx)
 ) WITHOUT ROWID;
 CREATE TABLE transient (
     id TEXT NOT NULL, ns TEXT NOT NULL, coll TEXT NOT NULL, hash BLOB NOT NULL, received INTEGER NOT NULL,
@@ -79,9 +94,18 @@ _PUT = (
 )
 _KEEP_TRANSIENT = "INSERT OR IGNORE INTO transient VALUES (?, ?, ?, ?, ?, ?)"
 _DELETE_BY_HASH = "DELETE FROM private_state WHERE ns = ? AND coll = ? AND key_hash = ?"
+_KEEP_WRITTEN = "INSERT OR REPLACE INTO written VALUES (?, ?, ?, ?, ?, ?)"
+_WRITES_OF_KEY = (
+    "SELECT block, tx FROM written_keys WHERE ns = ? AND coll = ? AND key_hash = ? AND (block, tx) <= (?, ?)"
+)
+_FORGET_KEY = "DELETE FROM written_keys WHERE ns = ? AND coll = ? AND key_hash = ? AND block = ? AND tx = ?"
+_WRITTEN = "SELECT rwset FROM written WHERE block = ? AND tx = ? AND ns = ? AND coll = ?"
+_REWRITE = "UPDATE written SET rwset = ? WHERE block = ? AND tx = ? AND ns = ? AND coll = ?"
 _FORGET = (
     "DELETE FROM private_state",
     "DELETE FROM private_expiry",
+    "DELETE FROM written",
+    "DELETE FROM written_keys",
     "DELETE FROM transient",
     "DELETE FROM missing",
 )
@@ -162,6 +186,7 @@ class PrivateStore:
         """Number of blocks whose private data is applied."""
         self._connection = connection
         self._lock = threading.Lock()
+        self._mark = Mark(path)
         self._saved_height = height
         self._origin: tuple[Path, int] | None = None
         """The copy that the content is equal to while the connection has changed as many rows as are noted here."""
@@ -169,8 +194,10 @@ class PrivateStore:
         """Whether values that were purged or have expired may still be in the write-ahead log."""
         with storage_errors(path):
             connection.execute("PRAGMA secure_delete = ON")
+            self._writes: int = connection.execute("SELECT writes FROM savepoint").fetchone()[0]
+            self._mark.check(self._writes)
             self._count_transient()
-            self._next_expiry: int | None = connection.execute("SELECT min(at) FROM private_expiry").fetchone()[0]
+            self._next_expiry = self._first_expiry()
 
     @classmethod
     def open(cls, path: Path, channel_id: str, msp_id: str, ledger_height: int) -> Self:
@@ -178,7 +205,7 @@ class PrivateStore:
         if not database_format(path, PRIVATE_APPLICATION_ID):
 
             def fill(connection: sqlite3.Connection) -> None:
-                connection.execute("INSERT INTO savepoint VALUES (1, ?, ?, 0)", (channel_id, msp_id))
+                connection.execute("INSERT INTO savepoint VALUES (1, ?, ?, 0, 0)", (channel_id, msp_id))
 
             return cls(path, create_database(path, PRIVATE_APPLICATION_ID, _SCHEMA, fill), msp_id, 0)
         connection = open_database(path, PRIVATE_APPLICATION_ID)
@@ -217,6 +244,8 @@ class PrivateStore:
                 for row in rows:
                     if self._connection.execute(_KEEP_TRANSIENT, row).rowcount:
                         kept.append(len(row[5]))
+                self._count_write()
+            self._mark.put(self._writes)
             self._transient_rows += len(kept)
             self._transient_bytes += sum(kept)
             failpoint("transient:after-commit")
@@ -236,7 +265,9 @@ class PrivateStore:
                 with _transaction(self._connection):
                     self._apply(block, hashed)
                     self._connection.execute("UPDATE savepoint SET height = ?", (block.number + 1,))
+                    self._count_write()
                     failpoint("private:before-commit")
+                self._mark.put(self._writes)
                 self._saved_height = block.number + 1
                 failpoint("private:after-commit")
             self.height = block.number + 1
@@ -286,6 +317,7 @@ class PrivateStore:
     def restore(self, source: Path | None, height: int) -> None:
         """Become what a copy holds; without one, what a store is that knows nothing of blocks before `height`."""
         with self._lock, storage_errors(self.path):
+            self._mark.put(0)
             if source is None:
                 with _transaction(self._connection):
                     for statement in _FORGET:
@@ -295,7 +327,9 @@ class PrivateStore:
                 restore_database(self._connection, source)
                 self._origin = (source, self._connection.total_changes)
             self.height = self._saved_height = self._connection.execute("SELECT height FROM savepoint").fetchone()[0]
-            self._next_expiry = self._connection.execute("SELECT min(at) FROM private_expiry").fetchone()[0]
+            self._next_expiry = self._first_expiry()
+            self._writes = self._connection.execute("SELECT writes FROM savepoint").fetchone()[0]
+            self._mark.put(self._writes)
             self._count_transient()
             self.scrub_due = True
 
@@ -303,7 +337,13 @@ class PrivateStore:
         """Save the height, empty the write-ahead log into the file and close it."""
         with self._lock, storage_errors(self.path):
             self._save_height()
+            self._mark.close()
             self._connection.close()
+
+    def _count_write(self) -> None:
+        """Within a transaction: what is committed next has another number than what was."""
+        self._connection.execute("UPDATE savepoint SET writes = ?", (self._writes + 1,))
+        self._writes += 1
 
     def _save_height(self) -> None:
         if self.height > self._saved_height:
@@ -349,10 +389,40 @@ class PrivateStore:
                     (version.block, version.tx, *place, change.write_set_hash),
                 )
             else:
-                self._write(version, change, self._parse(version, row[0]))
+                writes = list(self._parse(version, row[0]))
+                self._write(version, change, writes)
+                self._keep_written(version, change, row[0], writes)
         for key_hash in change.purges:
             self._connection.execute(_DELETE_BY_HASH, (*place, key_hash))
+            self._purge_written(version, change, key_hash)
             self.scrub_due = True
+
+    def _keep_written(
+        self, version: Version, change: CollectionChange, write_set: bytes, writes: Iterable[kv_rwset_pb2.KVWrite]
+    ) -> None:
+        place = (change.namespace, change.collection)
+        self._connection.execute(_KEEP_WRITTEN, (version.block, version.tx, *place, change.expires_at, write_set))
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO written_keys VALUES (?, ?, ?, ?, ?)",
+            ((*place, sha256(write.key.encode()), version.block, version.tx) for write in writes),
+        )
+        if change.expires_at is not None:
+            self._next_expiry = min(self._next_expiry or change.expires_at, change.expires_at)
+
+    def _purge_written(self, version: Version, change: CollectionChange, key_hash: bytes) -> None:
+        """Take a key out of what was written up to a purge, that of the purging transaction included.
+
+        As in `removePurgedDataFromCollPvtRWset`, a write set that has nothing left stays, empty.
+        """
+        key = (change.namespace, change.collection, key_hash)
+        for block, tx in self._connection.execute(_WRITES_OF_KEY, (*key, version.block, version.tx)).fetchall():
+            place = (block, tx, change.namespace, change.collection)
+            row = self._connection.execute(_WRITTEN, place).fetchone()
+            if row is not None:
+                kept = [w for w in self._parse(version, row[0]) if sha256(w.key.encode()) != key_hash]
+                left = kv_rwset_pb2.KVRWSet(writes=kept).SerializeToString(deterministic=True)
+                self._connection.execute(_REWRITE, (left, *place))
+            self._connection.execute(_FORGET_KEY, (*key, block, tx))
 
     def _parse(self, version: Version, write_set: bytes) -> Iterable[kv_rwset_pb2.KVWrite]:
         try:
@@ -406,7 +476,23 @@ class PrivateStore:
         )
         self.scrub_due = self.scrub_due or removed.rowcount > 0
         self._connection.execute("DELETE FROM private_expiry WHERE at <= ?", (number,))
-        self._next_expiry = self._connection.execute("SELECT min(at) FROM private_expiry").fetchone()[0]
+        for block, tx, ns, coll, rwset in self._connection.execute(
+            "SELECT block, tx, ns, coll, rwset FROM written WHERE expires <= ?", (number,)
+        ).fetchall():
+            for write in self._parse(Version(block, tx), rwset):
+                self._connection.execute(_FORGET_KEY, (ns, coll, sha256(write.key.encode()), block, tx))
+            self.scrub_due = True
+        self._connection.execute("DELETE FROM written WHERE expires <= ?", (number,))
+        self._next_expiry = self._first_expiry()
+
+    def _first_expiry(self) -> int | None:
+        """Number of the first block whose commit removes something."""
+        row = self._connection.execute(
+            "SELECT min(at) FROM (SELECT min(at) AS at FROM private_expiry UNION ALL "
+            "SELECT min(expires) FROM written WHERE expires IS NOT NULL)"
+        ).fetchone()
+        found: int | None = row[0]
+        return found
 
     def _drop_transient(self, block: PrivateBlock) -> None:
         dropped = self._connection.executemany(

@@ -23,6 +23,7 @@ from sovchain.ledger.database import (
     storage_errors,
     write_durably,
 )
+from sovchain.ledger.marks import forget
 
 LEDGER_FILE: Final = "ledger.sqlite"
 PRIVATE_DIRECTORY: Final = "private"
@@ -59,6 +60,9 @@ def complete_restore(directory: Path) -> None:
         return
     with storage_errors(mark):
         folder = Path(mark.read_text())
+    with storage_errors(directory):
+        for noted in (directory / LEDGER_FILE, *(directory / PRIVATE_DIRECTORY).glob("*.sqlite")):
+            forget(noted)
     with closing(open_database(directory / LEDGER_FILE, LEDGER_APPLICATION_ID)) as connection:
         restore_database(connection, folder / LEDGER_FILE)
     for path in sorted((directory / PRIVATE_DIRECTORY).glob("*.sqlite")):
@@ -74,5 +78,6 @@ def complete_restore(directory: Path) -> None:
 
 def _remove(path: Path) -> None:
     with storage_errors(path):
+        forget(path)
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)

@@ -24,6 +24,8 @@ from sovchain.ledger.storage import decode_metadata, read_chain
 from sovchain.protocol.rwset import Version
 
 _IDLE_VIEWS = 4
+_KEPT_ENTRIES = 1_024
+_KEPT_VALUE_BYTES = 1_024
 _NO_METADATA: Mapping[str, bytes] = {}
 
 _ENTRY = "SELECT value, metadata, block, tx FROM state WHERE ns = ? AND key = ?"
@@ -31,6 +33,10 @@ _HASHED = "SELECT value_hash, metadata, block, tx FROM hashed WHERE ns = ? AND c
 _RANGE = "SELECT key, value, block, tx FROM state WHERE ns = ? AND key >= ? ORDER BY key"
 _RANGE_TO = "SELECT key, value, block, tx FROM state WHERE ns = ? AND key >= ? AND key < ? ORDER BY key"
 _HISTORY = "SELECT block, tx FROM history WHERE ns = ? AND key = ? ORDER BY block DESC, tx DESC"
+_LAST_WRITE = (
+    "SELECT block, tx FROM history WHERE ns = ? AND key = ? AND block < ? ORDER BY block DESC, tx DESC LIMIT 1"
+)
+_PRIVATE_WRITTEN = "SELECT tx, ns, coll, rwset FROM written WHERE block = ? ORDER BY tx, ns, coll"
 _PRIVATE = "SELECT value, block, tx FROM private_state WHERE ns = ? AND coll = ? AND key = ?"
 _PRIVATE_RANGE = "SELECT key, value, block, tx FROM private_state WHERE ns = ? AND coll = ? AND key >= ? ORDER BY key"
 _PRIVATE_RANGE_TO = (
@@ -52,6 +58,15 @@ class TransactionRow(NamedTuple):
     position: int
     code: int
     reason: str
+
+
+class PrivateWriteSet(NamedTuple):
+    """What the transaction at `position` of a block wrote to a collection: a marshalled kvrwset.KVRWSet."""
+
+    position: int
+    namespace: str
+    collection: str
+    write_set: bytes
 
 
 class CommittedState:
@@ -175,6 +190,18 @@ class Snapshot(CommittedState):
         self._cursors: set[sqlite3.Cursor] = set()
         view.references += 1
 
+    def entry(self, namespace: str, key: str) -> Entry | None:
+        """As `CommittedState.entry`. What was read before in the same view is not read again: it cannot have changed."""
+        view, place = self._view, (namespace, key)
+        if view is None:
+            return super().entry(namespace, key)
+        if place in view.entries:
+            return view.entries[place]
+        found = super().entry(namespace, key)
+        if len(view.entries) < _KEPT_ENTRIES and (found is None or len(found[0]) <= _KEPT_VALUE_BYTES):
+            view.entries[place] = found
+        return found
+
     def private(self, msp_id: str, namespace: str, collection: str, key: str) -> tuple[bytes, Version] | None:
         """The private value that the store of `msp_id` holds, with its version; None if it holds none."""
         connection = self._private_connection(msp_id)
@@ -208,6 +235,29 @@ class Snapshot(CommittedState):
                     raise StorageCorrupt(self._path, "the history names a block that is missing", at)
                 number, block = at, common_pb2.Block.FromString(stored)
             yield key_modification(block.data.data[tx], namespace, key)
+
+    def value_before(self, namespace: str, key: str, number: int) -> bytes | None:
+        """Value that a public key had before block `number`, None if it was absent."""
+        place = self._first(_LAST_WRITE, (namespace, key.encode(), number))
+        if place is None:
+            return None
+        stored = self.block(place[0])
+        if stored is None:
+            raise StorageCorrupt(self._path, "the history names a block that is missing", place[0])
+        written = key_modification(common_pb2.Block.FromString(stored).data.data[place[1]], namespace, key)
+        return None if written.is_delete else written.value
+
+    def private_written(self, msp_id: str, number: int) -> list[PrivateWriteSet]:
+        """What the transactions of a block wrote to the collections that `msp_id` holds, in their order.
+
+        Nothing of what has expired, and without the keys that were purged later
+        (`core/ledger/pvtdatastorage/store.go` GetPvtDataByBlockNum).
+        """
+        connection = self._private_connection(msp_id)
+        try:
+            return [PrivateWriteSet(*row) for row in connection.execute(_PRIVATE_WRITTEN, (number,))]
+        except sqlite3.Error as error:
+            self._failed(error)
 
     def block(self, number: int) -> bytes | None:
         """A block of this view, None beyond its end."""
@@ -289,10 +339,12 @@ class View:
         self.private: dict[str, sqlite3.Connection] = {}
         self.height = 0
         self.references = 0
+        self.entries: dict[tuple[str, str], Entry | None] = {}
         self._pool = pool
 
     def begin(self) -> None:
         """Begin the read transactions. No commit may be under way."""
+        self.entries.clear()
         with storage_errors(self.path):
             self.connection.execute("BEGIN")
             self.height = read_chain(self.path, self.connection).height

@@ -28,10 +28,17 @@ from sovchain.ledger.database import (
     storage_errors,
 )
 from sovchain.ledger.errors import ChannelExists, ChannelMissing, StorageCorrupt
+from sovchain.ledger.marks import Mark
 from sovchain.protocol.commit import UpdateBatch
 
 MAX_INDEXED_TRANSACTION_ID = 256
 """Characters. A longer id belongs to no valid transaction (they have 64) and is left out of the index."""
+
+_CACHE_KIB = 32 * 1024
+"""Pages that the writer keeps, the branches of a million keys among them. It alone writes, so they stay good."""
+
+RESTART_FRAMES = 2_000
+"""Pages in a write-ahead log from which on it begins anew when it can."""
 
 _SCHEMA = """
 CREATE TABLE chain (
@@ -128,6 +135,9 @@ class LedgerStore:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self.connection = connection
+        self._mark = Mark(path)
+        with storage_errors(path):
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._origin: tuple[Path, int] | None = None
         """The copy that the content is equal to while the connection has changed as many rows as are noted here."""
 
@@ -154,7 +164,7 @@ class LedgerStore:
             raise ChannelMissing(path)
         store = cls(path, open_database(path, LEDGER_APPLICATION_ID))
         try:
-            store.chain()
+            store._mark.check(store.chain().height)
         except BaseException:
             store.close()
             raise
@@ -182,6 +192,7 @@ class LedgerStore:
                     self.connection.execute("ROLLBACK")
                 raise
             failpoint("commit:after-commit")
+        self._mark.put(record.chain.height)
 
     def block(self, number: int) -> bytes | None:
         """A stored block."""
@@ -209,11 +220,23 @@ class LedgerStore:
     def restore(self, source: Path) -> None:
         """Become what a copy holds."""
         if self._origin != (source, self.connection.total_changes):
+            self._mark.put(0)
             restore_database(self.connection, source)
+            self._mark.put(self.chain().height)
             self._origin = (source, self.connection.total_changes)
+
+    def restart_log(self) -> bool:
+        """Copy the write-ahead log into the file; whether it begins anew once no reader looks into it any more.
+
+        A log that some reader always looks into grows for ever, and there is always one: the newest view.
+        """
+        with storage_errors(self.path):
+            busy, frames, copied = self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return not busy and frames == copied and frames >= RESTART_FRAMES
 
     def close(self) -> None:
         """Empty the write-ahead log into the file and close it."""
+        self._mark.close()
         with storage_errors(self.path):
             self.connection.close()
 

@@ -73,6 +73,7 @@ def channel_definition(
                 msp_id=member.msp_id,
                 msp_config=material.organization(member.name).msp_config,
                 anchor_peers=[endpoints[host] for host in anchors[member.name]],
+                read_only=member.name in spec.read_only,
             )
             for member in members
         ],
@@ -110,7 +111,8 @@ def channel_definition(
         orderer_admins=topology.orderer_admins(channel),
         consensus=_consensus(topology),
         capabilities=CapabilitySettings(capabilities.channel, capabilities.orderer, capabilities.application),
-        acls=spec.acls,
+        # Fabric lets nobody but writers propose, and a query is a proposal (core/aclmgmt/defaultaclprovider.go).
+        acls={**({"peer/Propose": "Readers"} if spec.read_only else {}), **spec.acls},
     )
 
 

@@ -13,6 +13,7 @@ from typing import IO, Any, Final
 
 import structlog
 
+from sovchain.ledger.operations.logspec import LEVELS, drop_below_level
 from sovchain.network.errors import NetworkError
 
 LEVEL_VARIABLE: Final = "SOVCHAIN_LOG_LEVEL"
@@ -66,23 +67,31 @@ def logging_to(path: Path) -> Iterator[None]:
     if structlog.is_configured():
         yield
         return
-    level = log_level()
+    LEVELS.activate(logging.getLevelName(log_level()).lower())
     with open_log(path) as file:
         structlog.configure(
             processors=[
+                drop_below_level,
                 structlog.contextvars.merge_contextvars,
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
                 structlog.processors.format_exc_info,
                 _json_line,
             ],
-            wrapper_class=structlog.make_filtering_bound_logger(level),
-            logger_factory=structlog.BytesLoggerFactory(file),  # type: ignore[arg-type]  # asks for the name of a BinaryIO
+            logger_factory=lambda name="": _Logger(file, name),
         )
         try:
             yield
         finally:
             structlog.reset_defaults()
+
+
+class _Logger(structlog.BytesLogger):
+    """Writes lines to a file, and has the name by which a logging specification knows it."""
+
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        super().__init__(file)  # type: ignore[arg-type]  # asks for the name of a BinaryIO
+        self.name = name
 
 
 def _json_line(_: object, __: str, event: MutableMapping[str, Any]) -> bytes:

@@ -218,10 +218,8 @@ class _Observer:
         return failed or str(health.get("status", "")), str(version.get("Version", "")).removeprefix("v")
 
     async def _orderer(self, node: Node) -> _Asked:
-        """The channels of an ordering node, by its administration and its metrics; nothing on the embedded ledger."""
+        """The channels of an ordering node, by its administration and its metrics."""
         ports = node_ports(node)
-        if ports["admin"] not in self.site.ports:
-            return _Asked()
         parts, problem = await _attempt(lambda: self._participation(node))
         leads, unmeasured = await _attempt(lambda: self._leads(node, self.site.ports[ports["operations"]]))
         return _Asked(parts or {}, leads or frozenset(), problem or unmeasured)
@@ -255,8 +253,6 @@ class _Observer:
             self._ordered(node, name, asked[node.host]) for o in self.topology.orderers(name) for node in o.all_nodes
         ]
         leader = next((chain.host for chain in orderers if chain.leads), "")
-        if self.runtime == "embedded":
-            leader = "embedded"
         if not leader and any(chain.part == _ELSEWHERE for chain in orderers):
             leader = _ELSEWHERE
         return ChannelSeen(
@@ -265,8 +261,6 @@ class _Observer:
         )  # fmt: skip
 
     def _ordered(self, node: Node, channel: str, asked: _Asked) -> Chain:
-        if self.runtime == "embedded":
-            return Chain(node.host, part="embedded")
         if not self._is_here(node):
             return Chain(node.host, part=_ELSEWHERE)
         chain = asked.parts.get(channel)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sovchain.network.files import make_folder, write_file
+from sovchain.network.genesis import HOST
 from sovchain.network.material import Material
-from sovchain.network.runtimes import Endpoint, Site
+from sovchain.network.runtimes import Site
 from sovchain.network.topology import Organization
 
 
@@ -36,7 +37,8 @@ def connection_profile(site: Site, material: Material, organization: Organizatio
     """Return the profile of an organisation: its own peers, its channels, and their ordering nodes.
 
     The layout is that of `fabric-samples` (test-network/organizations/ccp-template.json) with `channels` and `orderers`
-    as the classic SDKs read them.
+    as the classic SDKs read them; besides, where health and metrics of a node are found, and an ordering node's
+    administration (on the loopback address).
     """
     topology = site.topology
     channels = [channel for channel in topology.channels if organization.name in channel.members]
@@ -57,8 +59,8 @@ def connection_profile(site: Site, material: Material, organization: Organizatio
             "connection": {"timeout": {"peer": {"endorser": "300"}, "orderer": "300"}},
         },
         "organizations": {organization.name: {"mspid": organization.msp_id, "peers": hosts}},
-        "peers": {host: _node(host, site.reached_at(host), tls_root_pem) for host in hosts},
-        "orderers": {host: _node(host, site.reached_at(host), root) for host, root in orderers.items()},
+        "peers": {host: _node(host, site, tls_root_pem) for host in hosts},
+        "orderers": {host: _node(host, site, root) for host, root in orderers.items()},
         "channels": {
             channel.name: {
                 "orderers": [node.host for orderer in topology.orderers(channel.name) for node in orderer.all_nodes],
@@ -69,10 +71,16 @@ def connection_profile(site: Site, material: Material, organization: Organizatio
     }
 
 
-def _node(host: str, endpoint: Endpoint, tls_root_pem: bytes) -> dict[str, Any]:
-    address, port = endpoint
+def _node(host: str, site: Site, tls_root_pem: bytes) -> dict[str, Any]:
+    address, port = site.reached_at(host)
+    further = {
+        key: f"https://{HOST}:{site.ports[name]}"
+        for key, name in (("operationsUrl", f"{host}/operations"), ("adminUrl", f"{host}/admin"))
+        if name in site.ports
+    }
     return {
         "url": f"grpcs://{address}:{port}",
+        **further,
         "tlsCACerts": {"pem": tls_root_pem.decode()},
         "grpcOptions": {"ssl-target-name-override": host, "hostnameOverride": host},
     }

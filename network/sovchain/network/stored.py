@@ -34,6 +34,20 @@ def stored_blocks(directory: Path, channel: str) -> Iterator[bytes]:
     return _peer_blocks(max(folders, key=_size))
 
 
+def stored_faults(directory: Path, channel: str, *, in_use: bool) -> list[str]:
+    """What of a channel is stored otherwise than its blocks say: index, state, history, private data, unused bytes.
+
+    Empty where Fabric's own programs keep the channel, whose files are not ours to judge. `in_use` says that a process
+    runs the network.
+    """
+    embedded = directory / "ledger" / channel
+    if not (embedded / "ledger.sqlite").exists():
+        return []
+    from sovchain.ledger.check import check_channel
+
+    return [str(fault) for fault in check_channel(embedded, in_use=in_use)]
+
+
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 

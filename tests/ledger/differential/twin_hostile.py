@@ -259,7 +259,11 @@ def _odd_ranges(sets: rwset_pb2.TxReadWriteSet, chance: random.Random) -> None:
 
 
 def _odd_collections(sets: rwset_pb2.TxReadWriteSet, chance: random.Random) -> None:
-    entry = sets.ns_rwset[-1]
+    # A peer reads of a chaincode that is not defined in the namespace lscc, which has no collections: see below.
+    defined = [entry for entry in sets.ns_rwset if entry.namespace in ("begun", "cc", "other")]
+    if not defined:
+        return
+    entry = defined[-1]
     hashed = kv_rwset_pb2.HashedRWSet()
     kind = chance.randint(0, 3)
     # A peer that commits a transaction which reads or writes in an unknown collection ends with a panic when it looks for
@@ -404,7 +408,7 @@ def spoil_proposal(
     return kind, proposal_pb2.SignedProposal(proposal_bytes=content, signature=signature)
 
 
-TIMED = ("late", "no time", "bad time", "garbage channel header", "no header")
+TIMED = ("late", "no time", "bad time", "garbage channel header", "no header", "empty")
 PROPOSALS = [
     "type", "epoch", "channel", "late", "no time", "bad time", "transaction id", "nonce", "creator", "extension",
     "no spec", "no input", "no arguments", "spec name", "spec type", "init", "decorations", "header version",

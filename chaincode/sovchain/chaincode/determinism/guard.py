@@ -23,7 +23,7 @@ from typing import Any, Final, Literal
 
 from sovchain.chaincode.determinism.rules import FORBIDDEN, Rule, rule_of
 from sovchain.chaincode.errors import DeterminismError
-from sovchain.chaincode.log import Log
+from sovchain.rpc.log import Log
 
 DeterminismMode = Literal["off", "warn", "refuse"]
 MODES: Final[tuple[DeterminismMode, ...]] = ("off", "warn", "refuse")

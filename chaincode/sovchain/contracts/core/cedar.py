@@ -7,19 +7,23 @@ then names each policy whose condition holds and each that failed, and the engin
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from typing import Any, Final, Literal
+from functools import cache, cached_property, lru_cache
+from typing import Any, Final, Literal, NamedTuple
 
 import cedarpy
 
 from sovchain.contracts.core.cedartext import CedarTextError, PolicyText, parse_policies, place_named
 from sovchain.contracts.core.codes import ACTIONS, DATA_CLASSES, LEGAL_BASES, PERSONAL_KINDS, PURPOSES, ROLES
+from sovchain.contracts.core.records import Reason
 
 COMPILED_SETS_MAX: Final = 32
 """Law sets that stay compiled in memory."""
+PARSED_ENTITIES_MAX: Final = 1024
+"""Data sets whose entities stay parsed in memory, a few KiB each."""
 
 _POLICY_ID = re.compile(r"`policy(\d+)`")
 
@@ -67,13 +71,17 @@ class PolicyRef:
     actions: frozenset[str] | None
     obligations: str = ""
 
+    @cached_property
+    def citation(self) -> Reason:
+        """How a decision cites the policy."""
+        return Reason(law=self.law, version=self.version, clause=self.clause, effect=self.effect)
+
     def governs(self, action: str) -> bool:
         """Whether the policy's scope takes in the action."""
         return self.actions is None or action in self.actions
 
 
-@dataclass(frozen=True)
-class LawSource:
+class LawSource(NamedTuple):
     """A law's text with what its policies are cited by."""
 
     law: str
@@ -84,13 +92,17 @@ class LawSource:
 
 @dataclass(frozen=True)
 class CedarRequest:
-    """One question to the policies, with ready-made entities."""
+    """One question to the policies, with ready-made entities.
+
+    `lasting` are the entities that many questions share, such as a data set's: they stay parsed. `passing` are the others.
+    """
 
     principal: str
     action: str
     resource: str
-    context: Mapping[str, Any]
-    entities: list[dict[str, Any]]
+    context: dict[str, Any]
+    lasting: list[dict[str, Any]]
+    passing: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -127,10 +139,12 @@ class CompiledLaws:
             "principal": {"type": "Identity", "id": request.principal},
             "action": {"type": "Action", "id": request.action},
             "resource": {"type": "DataSet", "id": request.resource},
-            "context": dict(request.context),
+            "context": request.context,
         }
         try:
-            answer = cedarpy.is_authorized(question, self._handle, request.entities)
+            lasting = _parsed(json.dumps(request.lasting))
+            entities = lasting.with_added_json_str(json.dumps(request.passing))
+            answer = cedarpy.is_authorized(question, self._handle, entities)
         except (ValueError, TypeError, OverflowError):  # UnicodeError is a ValueError; the engine denies on it
             return Evaluation((), self.policies, complete=False)
         if answer.decision not in {cedarpy.Decision.Allow, cedarpy.Decision.Deny}:
@@ -146,6 +160,12 @@ class CompiledLaws:
             tuple(self.policies[index] for index in sorted(satisfied)),
             tuple(self.policies[index] for index in sorted(failed)),
         )
+
+
+@lru_cache(maxsize=PARSED_ENTITIES_MAX)
+def _parsed(entities: str) -> cedarpy.Entities:
+    """Entities from JSON. Most of a small decision's time would go into reading the data set's attributes again."""
+    return cedarpy.Entities.from_json_str(entities)
 
 
 def compile_laws(laws: Sequence[LawSource]) -> CompiledLaws:

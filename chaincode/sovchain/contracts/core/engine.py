@@ -22,23 +22,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from sovchain.contracts.core.cedar import CedarRequest, LawSource, PolicyRef, compile_laws
+from sovchain.contracts.core.cedar import LawSource, PolicyRef, compile_laws
 from sovchain.contracts.core.cedartext import CedarTextError
 from sovchain.contracts.core.codes import (
     ACTIONS,
     DATA_CLASSES,
     LEGAL_BASES,
     PURPOSES,
-    class_rank,
     is_jurisdiction,
     jurisdiction_path,
 )
 from sovchain.contracts.core.facts import DecisionInput, LawVersion, OrganisationFacts, Resource, Subject
-from sovchain.contracts.core.gates import Fault, cosign_faults, delegation_fault, effective_class, gate_faults
-from sovchain.contracts.core.obligations import ObligationError, granted_fields, parse_obligations, united
-from sovchain.contracts.core.records import Obligation, Reason
+from sovchain.contracts.core.gates import Fault, cosign_faults, delegation_fault, gate_faults, may_act_as
+from sovchain.contracts.core.obligations import (
+    ObligationError,
+    granted_fields,
+    granted_masks,
+    granted_rows,
+    parse_obligations,
+    united,
+)
+from sovchain.contracts.core.question import question
+from sovchain.contracts.core.records import Mask, Obligation, Reason, RowRule
 from sovchain.protocol.canonical import canonical_json
 
 __all__ = [
@@ -88,8 +95,8 @@ _UNREADABLE: Final = "the law cannot be read"
 class Decision:
     """The outcome. `reasons` is sorted; for a permit it names every clause that permitted.
 
-    `obligations` are those of all of these clauses together; `fields` the columns that are granted, None for all. A denial
-    has neither.
+    `obligations` are those of all of these clauses together; `fields` the columns that are granted, None for all; `masks` what is
+    done to them, and `rows` the rules for the rows that are granted, None for all. A denial has none of them.
     """
 
     decision: Literal["permit", "deny"]
@@ -98,6 +105,8 @@ class Decision:
     law_set_hash: str
     obligations: tuple[Obligation, ...] = ()
     fields: tuple[str, ...] | None = None
+    masks: tuple[Mask, ...] | None = None
+    rows: tuple[RowRule, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -130,16 +139,32 @@ def decide(request: DecisionInput) -> Decision:
         problems.append(_problem("E_DEFAULT_DENY", "default-deny", "no law permits it"))
     obligations, obligation_problems = _obligations(permits)
     problems += obligation_problems
-    fields = granted_fields(request.resource.columns if request.resource else (), request.fields, obligations)
-    if fields == ():
-        problems.append(_problem("E_OBLIGATION", "no-fields", "no column is left of what was asked for"))
+    columns = request.resource.columns if request.resource else ()
+    fields = granted_fields(columns, request.fields, obligations)
+    masks = granted_masks(columns if fields is None else fields, obligations)
+    rows = granted_rows(request.rows, obligations)
+    problems += _grant_problems(columns if fields is None else fields, fields, masks or (), rows or ())
     wanted = {name for one in obligations if one.kind == "cosign" for name in one.names}
     problems += _from(cosign_faults(request, wanted))
     if problems:
         code = min((problem.code for problem in problems), key=DENIAL_CODES.index)
         return Decision("deny", code, _sorted(problem.reason for problem in problems), law_set_hash(laws))
-    cited = _sorted(_citation(policy) for policy in permits)
-    return Decision("permit", "", cited, law_set_hash(laws), obligations, fields)
+    cited = _sorted(policy.citation for policy in permits)
+    return Decision("permit", "", cited, law_set_hash(laws), obligations, fields, masks, rows)
+
+
+def _grant_problems(
+    shown: Sequence[str], fields: Sequence[str] | None, masks: Sequence[Mask], rows: Sequence[RowRule]
+) -> Iterable[_Problem]:
+    """What makes a grant one of nothing, or one that nobody could check."""
+    if fields is not None and not fields:
+        yield _problem("E_OBLIGATION", "no-fields", "no column is left of what was asked for")
+    for rule in rows:
+        if not rule.values:
+            yield _problem("E_OBLIGATION", "no-rows", "no row is left of what was asked for")
+        elif rule.column not in shown or any(mask.column == rule.column for mask in masks):
+            named = ascii(rule.column)[:60]
+            yield _problem("E_OBLIGATION", "rows-column", f"rows are chosen by {named}, which is not granted unmasked")
 
 
 def _from(faults: Iterable[Fault]) -> list[_Problem]:
@@ -242,21 +267,13 @@ def _admission(request: DecisionInput) -> Iterable[_Problem]:
         yield _problem("E_SUSPENDED", "identity-suspended", "the requester's identity is suspended")
     if subject.role is None:
         yield _problem("E_ATTRIBUTE", "role", "the requester's certificate states no role")
-    elif not _may_act_as(request):
+    elif not may_act_as(subject, request.time):
         why = delegation_fault(subject, request.time)
         detail = f"the registry does not allow its organisation {_quoted(subject.role)}, and {why}"
         yield _problem("E_ATTRIBUTE", "role", detail)
     for whose, clearance in (("certificate", subject.clearance), ("registry entry", organisation.clearance)):
         if clearance not in DATA_CLASSES:
             yield _problem("E_ATTRIBUTE", "clearance-claim", f"the requester's {whose} states no known clearance")
-
-
-def _may_act_as(request: DecisionInput) -> bool:
-    """Whether the registry allows the requester's organisation the role, or somebody delegated it."""
-    subject = request.subject
-    if subject.organisation is not None and subject.role in subject.organisation.roles:
-        return True
-    return delegation_fault(subject, request.time) is None
 
 
 def _vocabulary(request: DecisionInput) -> Iterable[_Problem]:
@@ -298,7 +315,7 @@ def _judge(
             )
             for law in _unreadable(laws)
         ]
-    evaluation = compiled.evaluate(_question(request))
+    evaluation = compiled.evaluate(question(request))
     problems = [
         _problem("E_INDETERMINATE", "indeterminate", "the clause could not be evaluated", policy)
         for policy in evaluation.failed
@@ -306,7 +323,7 @@ def _judge(
     if not evaluation.complete:
         problems.append(_problem("E_INDETERMINATE", "indeterminate", "the request could not be put to the laws"))
     problems += [
-        _Problem("E_FORBIDDEN", _citation(policy)) for policy in evaluation.satisfied if policy.effect == "forbid"
+        _Problem("E_FORBIDDEN", policy.citation) for policy in evaluation.satisfied if policy.effect == "forbid"
     ]
     permits = [policy for policy in evaluation.satisfied if policy.effect == "permit"]
     problems += _unpermitted(request.action, places, compiled.speaking(request.action), permits)
@@ -341,91 +358,3 @@ def _unpermitted(
             if level not in permitting:
                 detail = f"the law of {level} permits {action} in other cases only"
                 yield _problem("E_DEFAULT_DENY", "default-deny", detail)
-
-
-def _citation(policy: PolicyRef) -> Reason:
-    return Reason(law=policy.law, version=policy.version, clause=policy.clause, effect=policy.effect)
-
-
-def _uid(kind: str, name: str) -> dict[str, str]:
-    return {"type": kind, "id": name}
-
-
-def _reference(kind: str, name: str) -> dict[str, Any]:
-    return {"__entity": _uid(kind, name)}
-
-
-def _question(request: DecisionInput) -> CedarRequest:
-    """The request in Cedar's terms. A fact that is missing is left out, so that a policy that needs it fails."""
-    subject, resource = request.subject, request.resource
-    assert resource is not None  # checked before laws are judged
-    context: dict[str, Any] = {
-        "channel": request.channel,
-        "time": {"__extn": {"fn": "datetime", "arg": _cedar_time(request.time)}},
-    }
-    if request.purpose is not None:
-        context["purpose"] = _reference("Purpose", request.purpose)
-    if request.legal_basis is not None:
-        context["legalBasis"] = _reference("LegalBasis", request.legal_basis)
-    if request.destination is not None:
-        context["destination"] = _reference("Jurisdiction", request.destination)
-    return CedarRequest(subject.identity, request.action or "", resource.id, context, _entities(request, resource))
-
-
-def _entities(request: DecisionInput, resource: Resource) -> list[dict[str, Any]]:
-    subject, organisation = request.subject, request.subject.organisation
-    home = organisation.jurisdiction if organisation else None
-    who: dict[str, Any] = {"organisation": _reference("Organisation", subject.msp_id)}
-    if organisation and subject.role is not None and _may_act_as(request):
-        who["role"] = _reference("Role", subject.role)
-    held = min(class_rank(subject.clearance), class_rank(organisation.clearance if organisation else None))
-    if held >= 0:
-        who["clearance"] = _reference("Class", DATA_CLASSES[held])
-    what: dict[str, Any] = {
-        "owner": _reference("Organisation", resource.owner),
-        "rows": resource.rows,
-        "residency": [_reference("Jurisdiction", place) for place in sorted(resource.residency)],
-        "purposes": [_reference("Purpose", purpose) for purpose in sorted(resource.purposes)],
-    }
-    data_class = effective_class(request) or resource.data_class
-    if data_class is not None:
-        what["class"] = _reference("Class", data_class)
-    if resource.personal is not None:
-        what["personal"] = _reference("Personal", resource.personal)
-    if resource.jurisdiction is not None:
-        what["jurisdiction"] = _reference("Jurisdiction", resource.jurisdiction)
-    named = {home, resource.jurisdiction, request.destination, *resource.residency} - {None}
-    return [
-        _entity("Identity", subject.identity, who, [_uid("Organisation", subject.msp_id)]),
-        _entity("Organisation", subject.msp_id, {}, [_uid("Jurisdiction", home)] if home else []),
-        _entity(
-            "DataSet",
-            resource.id,
-            what,
-            [_uid("Jurisdiction", resource.jurisdiction)] if resource.jurisdiction else [],
-        ),
-        *_jurisdictions(tuple(sorted(place for place in named if place is not None))),
-    ]
-
-
-def _entity(
-    kind: str, name: str, attributes: Mapping[str, Any], parents: Sequence[Mapping[str, str]]
-) -> dict[str, Any]:
-    return {"uid": _uid(kind, name), "attrs": dict(attributes), "parents": list(parents)}
-
-
-@lru_cache(maxsize=1024)
-def _jurisdictions(places: tuple[str, ...]) -> tuple[dict[str, Any], ...]:
-    """Every named jurisdiction with those that contain it, each a child of the next larger one."""
-    nodes: dict[str, list[dict[str, str]]] = {}
-    for place in places:
-        if is_jurisdiction(place):
-            path = jurisdiction_path(place)
-            for parent, node in zip((None, *path), path, strict=False):
-                nodes[node] = [_uid("Jurisdiction", parent)] if parent else []
-    return tuple(_entity("Jurisdiction", node, {}, parents) for node, parents in sorted(nodes.items()))
-
-
-def _cedar_time(moment: datetime) -> str:
-    """Cedar's datetime has milliseconds, cut, not rounded."""
-    return _aware(moment).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

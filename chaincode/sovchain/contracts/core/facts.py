@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from sovchain.contracts.core.records import RowRule
+
 
 @dataclass(frozen=True)
 class OrganisationFacts:
@@ -162,7 +164,7 @@ class Evidence:
 class DecisionInput:
     """Everything that a decision depends on. `laws` may hold more than applies: the engine selects.
 
-    `fields` None asks for every column. `processors` are the places where others process the data for the requester.
+    `fields` None asks for every column, `rows` None for every row. `processors` are the places where others process the data for the requester.
     """
 
     subject: Subject
@@ -176,4 +178,5 @@ class DecisionInput:
     laws: Sequence[LawVersion] = ()
     fields: tuple[str, ...] | None = None
     processors: tuple[str, ...] = ()
+    rows: tuple[RowRule, ...] | None = None
     evidence: Evidence = field(default_factory=Evidence)

@@ -110,6 +110,13 @@ def delegation_fault(subject: Subject, at: datetime) -> str | None:
     return None
 
 
+def may_act_as(subject: Subject, at: datetime) -> bool:
+    """Whether the registry allows the subject's organisation the role that it claims, or somebody lent it that role."""
+    if subject.organisation is not None and subject.role in subject.organisation.roles:
+        return True
+    return delegation_fault(subject, at) is None
+
+
 def leaves_the_nation(request: DecisionInput, places: Mapping[str, str | None]) -> bool:
     """Whether the data would go to another nation than that of their place: by requester, destination or a processor."""
     home = request.resource.jurisdiction if request.resource else None

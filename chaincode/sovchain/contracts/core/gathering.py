@@ -26,7 +26,7 @@ from sovchain.contracts.core.facts import (
     WarrantFacts,
 )
 from sovchain.contracts.core.gates import DELEGATIONS_MAX
-from sovchain.contracts.core.law import law_version
+from sovchain.contracts.core.lawreview import law_version
 from sovchain.contracts.core.order_records import Consent, Cosignature, Delegation, Emergency, Tally, Wallet, Warrant
 from sovchain.contracts.core.records import (
     DataSet,
@@ -76,6 +76,7 @@ async def gather(view: StateView, request: Request, *, timestamp: datetime, chan
         laws=await _with_texts(view, laws_in_force((law_version(law) for law in enacted), timestamp)),
         fields=request.fields,
         processors=processors,
+        rows=request.rows,
         evidence=evidence,
     )
 

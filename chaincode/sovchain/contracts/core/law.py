@@ -13,7 +13,8 @@ from sovchain.contracts.core import ballots, store
 from sovchain.contracts.core.ballots import Seats
 from sovchain.contracts.core.cedartext import TEXT_MAX_BYTES, CedarTextError
 from sovchain.contracts.core.codes import jurisdiction_path
-from sovchain.contracts.core.engine import LawVersion, laws_in_force
+from sovchain.contracts.core.engine import laws_in_force
+from sovchain.contracts.core.lawreview import law_version, require_no_conflict, review, review_repeal
 from sovchain.contracts.core.lawtext import LawText, read_law
 from sovchain.contracts.core.records import (
     BallotView,
@@ -22,6 +23,7 @@ from sovchain.contracts.core.records import (
     JurisdictionCode,
     LawBody,
     LawDraft,
+    LawFinding,
     LawHeader,
     LawId,
     LawState,
@@ -50,11 +52,13 @@ class Laws(Contract):
     async def propose(self, ctx: Context, text: LawTextArgument) -> LawDraft:
         """Put a law to the vote.
 
-        Called by an admin of a seat. Raises E_ROLE, E_SEAT, E_STATE, and E_LAW with `line`, `column` and `clause`.
+        Called by an admin of a seat. Raises E_ROLE, E_SEAT, E_STATE, and E_LAW with `line`, `column` and `clause`, also for a clause
+        that could never take effect beside the laws in force.
         """
         law = checked_law(text)
         view = StubView(ctx.stub)
         _check_title(law.header, await store.read(view, LawTitle, store.LAW_TITLE, law.header.law))
+        await require_no_conflict(view, law, ctx.timestamp)
         title = f"{law.header.law} version {law.header.version}"
         ballot = await ballots.open_ballot(ctx, self._seats, "law", title)
         draft = LawDraft(ballot=ballot.id, header=law.header, text_hash=law.text_hash, clauses=law.clauses)
@@ -80,7 +84,8 @@ class Laws(Contract):
     async def vote(self, ctx: Context, ballot: Hex32) -> BallotView:
         """Cast the vote of the caller's class of seat. The vote that completes the quorum enacts or repeals.
 
-        Called by an admin of a seat. Raises E_ROLE, E_SEAT, E_NOT_FOUND, E_STATE, E_TIME.
+        Called by an admin of a seat. Raises E_ROLE, E_SEAT, E_NOT_FOUND, E_STATE, E_TIME, and E_LAW as `propose` does: other laws may
+        have come into force since.
         """
         cast = await ballots.cast_vote(ctx, self._seats, ballot, ("law", "repeal"))
         event = "Voted"
@@ -98,6 +103,9 @@ class Laws(Contract):
         draft = await store.require(view, LawDraft, store.LAW_DRAFT, ballot)
         header = draft.header
         await require_free_version(view, header, await store.read(view, LawTitle, store.LAW_TITLE, header.law))
+        # Other laws may have come into force since this one was proposed.
+        text = (await store.require(view, LawBody, store.LAW_TEXT, draft.text_hash)).text
+        await require_no_conflict(view, checked_law(text), ctx.timestamp)
         enacted = EnactedLaw(header=header, text_hash=draft.text_hash, ballot=ballot, enacted_at=ctx.timestamp)
         await store.write(ctx, enacted, *law_key(header))
         now = LawTitle(jurisdiction=header.jurisdiction, newest=header.version)
@@ -125,6 +133,18 @@ class Laws(Contract):
     async def text(self, ctx: Context, text_hash: Hex32) -> str:
         """The text of a proposed or enacted law by its hash. Raises E_NOT_FOUND."""
         return (await store.require(StubView(ctx.stub), LawBody, store.LAW_TEXT, text_hash)).text
+
+    @query
+    async def review(self, ctx: Context, text: LawTextArgument) -> list[LawFinding]:
+        """What a law would conflict with or change if it were enacted now, on every level. Raises E_LAW for an invalid text."""
+        return list(await review(StubView(ctx.stub), checked_law(text), ctx.timestamp))
+
+    @query
+    async def review_repeal(self, ctx: Context, law: LawId, effective_from: Timestamp) -> list[LawFinding]:
+        """What the end of a law would leave without effect or without a law. Raises E_NOT_FOUND."""
+        view = StubView(ctx.stub)
+        await store.require(view, LawTitle, store.LAW_TITLE, law)
+        return list(await review_repeal(view, law, effective_from, ctx.timestamp))
 
     @query
     async def listing(self, ctx: Context, bookmark: str = "") -> Page[LawView]:
@@ -155,19 +175,6 @@ class Laws(Contract):
             versions = await store.scan(view, EnactedLaw, store.ENACTED, node)
             found += [law for law in (law_view(one, versions, moment) for one in versions) if law.state == "in force"]
         return found
-
-
-def law_version(enacted: EnactedLaw, text: str = "") -> LawVersion:
-    """An enacted law as the engine takes it."""
-    return LawVersion(
-        law=enacted.header.law,
-        version=enacted.header.version,
-        jurisdiction=enacted.header.jurisdiction,
-        in_force_from=max(enacted.header.effective_from, enacted.enacted_at),
-        repealed_from=enacted.repealed_from,
-        text=text,
-        text_hash=enacted.text_hash,
-    )
 
 
 def law_view(enacted: EnactedLaw, versions: Iterable[EnactedLaw], at: datetime) -> LawView:

@@ -75,6 +75,8 @@ def build_receipt(
         reasons=decision.reasons,
         obligations=decision.obligations,
         fields=decision.fields,
+        masks=decision.masks,
+        rows=decision.rows,
         law_set_hash=decision.law_set_hash,
         request_hash=hashlib.sha256(encode_record(request)).hexdigest(),
         decided_at=timestamp,

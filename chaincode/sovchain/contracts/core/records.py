@@ -33,11 +33,13 @@ PAYLOAD_MAX_BYTES = 16 * 1024 * 1024
 SALT_BYTES = 32
 """Length of the salt in front of every payload: without it the public hash of a guessable file would disclose it."""
 COLUMNS_MAX = 500
+ROW_VALUES_MAX = 100
+"""Most values of one rule that chooses rows."""
 PAGE_MAX = 200
 """Most rows that one page of a listing holds."""
 
 ALGORITHMS: dict[str, str] = {"encoding": "RFC 8785", "hash": "SHA-256", "policy": "Cedar 4"}
-ENGINE_VERSION = "2"
+ENGINE_VERSION = "3"
 """Changes whenever the same input could lead to another receipt."""
 
 
@@ -76,7 +78,7 @@ JurisdictionCode = Annotated[
 Word = Annotated[str, StringConstraints(pattern=rf"^{WORD_PATTERN}$")]
 DAYS_MAX = 36_500
 """Most days that an obligation leaves."""
-ObligationKind = Literal["fields", "mask", "cosign", "notify", "report", "delete"]
+ObligationKind = Literal["fields", "mask", "rows", "cosign", "notify", "report", "delete"]
 """See `obligations`."""
 PersonalKind = Literal["none", "personal", "sensitive"]
 """The words of `codes.PERSONAL_KINDS`, as a type."""
@@ -242,6 +244,44 @@ class LawDraft(Record):
     clauses: tuple[Clause, ...]
 
 
+LawFindingKind = Literal[
+    "contradiction",
+    "forbidden",
+    "unsupported",
+    "partly-forbidden",
+    "partly-unsupported",
+    "duplicate",
+    "shadowed",
+    "disables",
+    "orphaned",
+    "idle",
+    "released",
+    "unlegislated",
+]
+
+
+class LawFinding(Record):
+    """What the check of a law against the laws in force found, and where.
+
+    `law`, `version`, `clause`, `line` and `column` (both from 1) are the place; `other` is the clause, law or jurisdiction that it
+    has to do with, as one cites it. An error is a clause that can never do what it says.
+    """
+
+    severity: Literal["error", "warning"]
+    kind: LawFindingKind
+    law: LawId
+    version: LawVersionNumber
+    clause: str
+    line: int
+    column: int
+    detail: str
+    other: str | None = None
+
+    def text(self) -> str:
+        """The finding on one line, without the file's name."""
+        return f"line {self.line}, column {self.column}: {self.severity}, {self.clause}: {self.detail}"
+
+
 class LawBody(Record):
     """A law's text as it was proposed."""
 
@@ -300,13 +340,54 @@ class Column(Record):
     type: Literal["integer", "decimal", "boolean", "date", "datetime", "text", "empty"]
 
 
+MaskFunction = Literal["suppress", "truncate", "hash", "generalise"]
+"""See `masks`."""
+MASK_MAX = 2**31 - 1
+"""Largest argument of a mask."""
+
+
+class Mask(Record):
+    """What is done to a column before it is released."""
+
+    column: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    function: MaskFunction
+    argument: Annotated[int, Field(ge=0, le=MASK_MAX)] = 0
+
+
+class RowRule(Record):
+    """Rows are asked for or granted where a column has one of these values. Everyone on the channel reads them: choose columns
+    by which nobody can be identified."""
+
+    column: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    values: Annotated[tuple[Annotated[str, StringConstraints(max_length=200)], ...], Field(max_length=ROW_VALUES_MAX)]
+
+    @model_validator(mode="after")
+    def _check(self) -> RowRule:
+        _refuse_duplicates("values", self.values)
+        return self
+
+
+RowRules = Annotated[tuple[RowRule, ...], Field(min_length=1, max_length=8)]
+"""Rules that all hold at once; one for each column."""
+
+
+class Sealed(Record):
+    """A payload that lies sealed in a store: `manifest` is the address of the blob that names its chunks, `location` where the
+    owner says the store is. What is deposited and delivered is the key that opens it."""
+
+    manifest: Hex32
+    location: Annotated[str, StringConstraints(max_length=500, pattern=rf"^[^{_UNSEEN}]*$")] = ""
+
+
 class Publication(Record):
     """What an owner makes public about a data set. Nothing of its contents is in here.
 
     `residency` names the jurisdictions that the data may go to: an empty set is nowhere, not everywhere. `subject` is the
     pseudonym of the one person that the data are about, if it is one; `rows` count persons where data are personal.
     `origin` is where data came from that were made elsewhere. `sources` are the data sets that a product was made from.
-    `joint_owners` own it too: each must co-sign every request.
+    `joint_owners` own it too: each must co-sign every request. `table_root` commits to every cell (see `projection`), so that
+    a part of the table can be granted and checked; without it only the whole can be delivered. `sealed` says where a payload lies
+    that is no deposit itself.
     """
 
     name: ShortText
@@ -316,7 +397,7 @@ class Publication(Record):
     purposes: Annotated[tuple[Word, ...], Field(max_length=32)]
     columns: Annotated[tuple[Column, ...], Field(max_length=COLUMNS_MAX)]
     rows: Annotated[int, Field(ge=0, le=2**53 - 1)]
-    size_bytes: Annotated[int, Field(ge=0, le=PAYLOAD_MAX_BYTES)]
+    size_bytes: Annotated[int, Field(ge=0, le=2**53 - 1)]
     media_type: Annotated[str, StringConstraints(pattern=r"^[a-z]+/[a-z0-9.+-]{1,60}(; charset=[a-z0-9-]{1,20})?$")] = (
         "text/csv; charset=utf-8"
     )
@@ -325,6 +406,8 @@ class Publication(Record):
     origin: JurisdictionCode | None = None
     sources: Annotated[tuple[Hex32, ...], Field(max_length=32)] = ()
     joint_owners: Annotated[tuple[MspId, ...], Field(max_length=8)] = ()
+    table_root: Hex32 | None = None
+    sealed: Sealed | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Publication:
@@ -334,6 +417,12 @@ class Publication(Record):
         _refuse_duplicates("joint owners", self.joint_owners)
         if self.subject is not None and self.personal == "none":
             raise ValueError("data about a person are personal: say personal or sensitive")
+        if self.sealed is None and self.size_bytes > PAYLOAD_MAX_BYTES:
+            raise ValueError(f"more than {PAYLOAD_MAX_BYTES} bytes are shared sealed in a store only")
+        if self.sealed is not None and self.personal != "none" and self.rows == 0:
+            raise ValueError("say for sealed personal data how many persons they are about: what may leave is counted")
+        if self.sealed is not None and self.table_root is not None:
+            raise ValueError("parts of a sealed payload cannot be granted: it has no table root")
         _refuse_duplicates("columns", [column.name for column in self.columns])
         return self
 
@@ -361,8 +450,8 @@ class Request(Record):
     `identity` is the SHA-256 of the requester's client id, `role` and `clearance` are what the requester's certificate
     claimed. `destination` is where the requester says the data will be kept (None: where it is registered); it narrows
     and never widens, because the place of registration is judged too; so are the places of `processors`. `fields` None asks
-    for every column. `reference` is the warrant or the emergency that the basis rests on. `salt` keeps a receipt from
-    disclosing the request.
+    for every column, `rows` None for every row. `reference` is the warrant or the emergency that the basis rests on. `salt`
+    keeps a receipt from disclosing the request.
     """
 
     id: Hex32
@@ -376,6 +465,7 @@ class Request(Record):
     legal_basis: Word
     destination: Annotated[str, StringConstraints(max_length=40)] | None = None
     fields: Fields | None = None
+    rows: RowRules | None = None
     processors: Processors | None = None
     reference: Hex32 | None = None
     salt: Hex32
@@ -389,11 +479,13 @@ class Pointer(Record):
 
 
 class Obligation(Record):
-    """What a permit demands (see `obligations`): names of columns or organisations, or a number of days."""
+    """What a permit demands (see `obligations`): names of columns or organisations, a number of days, masks, or rules for rows."""
 
     kind: ObligationKind
     names: tuple[str, ...] = ()
     days: Annotated[int, Field(ge=0, le=DAYS_MAX)] = 0
+    masks: tuple[Mask, ...] | None = None
+    rows: tuple[RowRule, ...] | None = None
 
 
 class Reason(Record):
@@ -418,8 +510,8 @@ class Receipt(Record):
     """The committed decision on one request. `id` is the transaction that decided it.
 
     `code` is empty for a permit and otherwise the first of the engine's denial codes that applies. `law_set_hash`
-    covers the laws that were in force, `request_hash` the request with its salt. `obligations` and `fields` (None: all
-    columns) are those of a permit. Equal state gives equal bytes.
+    covers the laws that were in force, `request_hash` the request with its salt. `obligations`, `fields` (None: all
+    columns), `masks` (of those columns) and `rows` (None: all) are those of a permit. Equal state gives equal bytes.
     """
 
     id: Hex32
@@ -429,6 +521,8 @@ class Receipt(Record):
     reasons: tuple[Reason, ...]
     obligations: tuple[Obligation, ...] = ()
     fields: tuple[str, ...] | None = None
+    masks: tuple[Mask, ...] | None = None
+    rows: tuple[RowRule, ...] | None = None
     law_set_hash: Hex32
     request_hash: Hex32
     decided_at: Timestamp

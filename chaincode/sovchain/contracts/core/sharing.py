@@ -19,6 +19,7 @@ from sovchain.contracts.core.ballots import Seats
 from sovchain.contracts.core.codes import WORD_PATTERN, is_within
 from sovchain.contracts.core.effects import record_effects, require_permit
 from sovchain.contracts.core.guarding import guard_key
+from sovchain.contracts.core.projection import Grant, ProjectionError, check_projection, read_projection
 from sovchain.contracts.core.receipts import (
     Decider,
     delivered_hash,
@@ -40,6 +41,7 @@ from sovchain.contracts.core.records import (
     Publication,
     Receipt,
     Request,
+    RowRules,
     ShortText,
     Word,
 )
@@ -185,11 +187,12 @@ class Sharing(Contract):
         fields: Fields | None = None,
         processors: Processors | None = None,
         reference: Hex32 | None = None,
+        rows: RowRules | None = None,
     ) -> str:
         """Put a request on file, with role and clearance from the caller's certificate. Returns the request's id.
 
         Anyone on the channel may ask, for any well-formed words: an unknown one is for `decide` to deny, on record.
-        `fields` None asks for every column; `reference` is the warrant or emergency that `legal_basis` rests on. `salt` is 32
+        `fields` None asks for every column, `rows` None for every row; `reference` is the warrant or emergency that `legal_basis` rests on. `salt` is 32
         random bytes in hex. Raises E_NOT_FOUND for a data set that is not in the catalogue.
         """
         await store.require(StubView(ctx.stub), DataSet, store.DATASET, dataset)
@@ -206,6 +209,7 @@ class Sharing(Contract):
             legal_basis=legal_basis,
             destination=destination,
             fields=fields,
+            rows=rows,
             processors=processors,
             reference=reference,
             salt=salt,
@@ -270,7 +274,7 @@ class Sharing(Contract):
         Called by the owner, on its own peer only: nothing leaves the owner's hands before a permit is committed. Raises
         what `deliver` raises, and E_KEY.
         """
-        _, dataset = await _releasable(ctx, StubView(ctx.stub), request)
+        _, dataset, _ = await _releasable(ctx, StubView(ctx.stub), request)
         data = await ctx.stub.get_private_data(implicit_collection(dataset.owner), payload_key(dataset.id))
         if data is None:
             raise refusal(
@@ -286,11 +290,15 @@ class Sharing(Contract):
     async def deliver(self, ctx: Context, request: Hex32, payload: Transient[bytes]) -> str:
         """Put salt and bytes into the grantee's collection after a committed permit; endorsed by the grantee only.
 
-        Called by the owner. Returns the request's id. Raises E_NOT_FOUND, E_NOT_OWNER, E_NOT_PERMITTED without a
-        committed permit, E_STATE, E_NOT_ADMITTED, E_SUSPENDED, E_COMMITMENT for other bytes than were published.
+        Where the permit is for a part of the table, `payload` is the projection (see `projection`), and the grantee's peer
+        checks that it is within the grant and within the catalogue's table. Called by the owner. Returns the request's id.
+        Raises E_NOT_FOUND, E_NOT_OWNER, E_NOT_PERMITTED without a committed permit, E_STATE, E_NOT_ADMITTED, E_SUSPENDED,
+        E_COMMITMENT for other bytes than were published, E_PROJECTION for a part that is more than was granted.
         """
-        filed, dataset = await _releasable(ctx, StubView(ctx.stub), request)
-        if hashlib.sha256(payload).hexdigest() != dataset.commitment:
+        filed, dataset, grant = await _releasable(ctx, StubView(ctx.stub), request)
+        if not grant.whole:
+            _check_part(payload, dataset, request, grant)
+        elif hashlib.sha256(payload).hexdigest() != dataset.commitment:
             raise refusal(
                 "E_COMMITMENT",
                 "these are not the bytes that were published",
@@ -322,6 +330,9 @@ class Sharing(Contract):
     async def acknowledge(self, ctx: Context, request: Hex32) -> Acknowledgement:
         """Confirm a delivery in public; every endorser compares the hashes in both parties' collections.
 
+        Of a part of a table the hash is another one, which the acknowledgement puts on record: the grantee's peer found the
+        part within its grant when it was delivered, and whoever is shown it can do so again.
+
         Called by the grantee. Raises E_NOT_FOUND, E_NOT_GRANTEE, E_NOT_ADMITTED, E_SUSPENDED, E_NOT_DELIVERED,
         E_STATE, E_COMMITMENT.
         """
@@ -339,8 +350,9 @@ class Sharing(Contract):
         received = await delivered_hash(ctx.stub, filed)
         if received is None:
             raise _not_delivered(request)
-        await self._check_deposit(ctx, dataset.owner, dataset.id, received)
-        if received != dataset.commitment:
+        receipt = await store.require(view, Receipt, store.RECEIPT, request)
+        await self._check_deposit(ctx, dataset.owner, dataset.id, dataset.commitment)
+        if Grant.of(receipt, dataset.entry).whole and received != dataset.commitment:
             raise refusal(
                 "E_COMMITMENT",
                 "the delivery is not what was published",
@@ -445,8 +457,23 @@ async def _subjects(view: StateView, entry: Publication) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-async def _releasable(ctx: Context, view: StateView, request: str) -> tuple[Request, DataSet]:
-    """The request and the data set that its owner, the caller, may deliver now."""
+def _check_part(document: bytes, dataset: DataSet, request: str, grant: Grant) -> None:
+    try:
+        check_projection(
+            read_projection(document), dataset=dataset.id, request=request, entry=dataset.entry, grant=grant
+        )
+    except ProjectionError as error:
+        raise refusal(
+            "E_PROJECTION",
+            "this is no part of the table that was granted",
+            str(error),
+            "make the projection anew from the deposit and the receipt",
+            request=request,
+        ) from None
+
+
+async def _releasable(ctx: Context, view: StateView, request: str) -> tuple[Request, DataSet, Grant]:
+    """The request, the data set that its owner, the caller, may deliver now, and what of it."""
     filed = await store.require(view, Request, store.REQUEST, request)
     dataset = await _own(ctx, view, filed.dataset)
     await require_active_caller(ctx, view)
@@ -459,12 +486,13 @@ async def _releasable(ctx: Context, view: StateView, request: str) -> tuple[Requ
             "publish it anew",
             request=request,
         )
-    if receipt.fields is not None and set(receipt.fields) != {column.name for column in dataset.entry.columns}:
+    grant = Grant.of(receipt, dataset.entry)
+    if not grant.whole and dataset.entry.table_root is None:
         raise refusal(
             "E_FIELDS",
-            "the permit is for some columns only",
-            f"it grants {', '.join(receipt.fields)}",
-            "publish these columns as a data set of their own, with this one as its source",
+            "the permit is for a part of the table only",
+            f"it grants {', '.join(grant.fields)}, and the entry commits to the whole alone",
+            "publish it anew with a table root",
             request=request,
         )
     await require_active(view, filed.msp_id)
@@ -477,7 +505,7 @@ async def _releasable(ctx: Context, view: StateView, request: str) -> tuple[Requ
             "nothing is left to do",
             request=request,
         )
-    return filed, dataset
+    return filed, dataset, grant
 
 
 def _not_delivered(request: str) -> ContractError:

@@ -35,7 +35,7 @@ from sovchain.contracts.core import store
 from sovchain.contracts.core.calendar import working_days_after
 from sovchain.contracts.core.codes import jurisdiction_path
 from sovchain.contracts.core.engine import laws_in_force
-from sovchain.contracts.core.law import law_version
+from sovchain.contracts.core.lawreview import law_version
 from sovchain.contracts.core.records import (
     DataSet,
     EnactedLaw,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable
 
 import pytest
+from fabric_protos.ledger.rwset.kvrwset import kv_rwset_pb2
 
-from sovchain.client import CommitRejected, Contract, EndorseError, EvaluateError, Submitted
+from sovchain.client import CommitRejected, Contract, EndorseError, EvaluateError, Gateway, Submitted
+from sovchain.client import Network as Channel
 from sovchain.testing.conformance.blocks import read_blocks
 from sovchain.testing.conformance.chaincode import LEDGER, MISSING, Probe
-from sovchain.testing.conformance.topology import BRIEF, BRIEF_BLOCKS, PROBE, SHARED
-from sovchain.testing.conformance.world import ConformanceNetwork, World
+from sovchain.testing.conformance.topology import BRIEF, BRIEF_BLOCKS, COMMON, PROBE, SHARED, WIDE
+from sovchain.testing.conformance.world import CATCH_UP_S, ConformanceNetwork, World, foreign_profile
 from sovchain.testing.faults import NotOffered
 
 SECRET = b"a secret of Alpha alone"
@@ -225,6 +228,75 @@ class CollectionConformance:
                 number = (await world.submit(Probe.put, world.key("other"), b"value")).block_number
             await _missing(_at_alpha(world.alpha.contract()).evaluate(Probe.get_private, BRIEF, world.key()))
             await _missing(world.beta.contract().evaluate(Probe.private_hash, BRIEF, world.key()))
+
+
+@pytest.mark.asyncio
+class PrivateBlockConformance:
+    """Blocks with the private data that the peer has of them and the reader may see (core/peer/deliverevents.go)."""
+
+    async def test_a_block_brings_what_the_peers_organisation_holds(
+        self, conformance_network: ConformanceNetwork
+    ) -> None:
+        async with conformance_network.open() as world:
+            done = await _keep(world)
+            assert await _writes(world.alpha.wide, done.block_number) == {
+                (PROBE, world.alpha.collection, world.key(), SECRET)
+            }
+            assert await _writes(world.beta.wide, done.block_number) == set()
+
+    async def test_what_is_for_members_only_is_left_out_for_the_others(
+        self, conformance_network: ConformanceNetwork
+    ) -> None:
+        """collPolicyChecker: who may read blocks sees other collections of the peer, members or not."""
+        _declared(conformance_network)
+        async with conformance_network.open() as world, conformance_network.attach() as network:
+            hidden = (await world.submit(Probe.put_private, SHARED, world.key(), SECRET)).block_number
+            shown = (await world.submit(Probe.put_private, COMMON, world.key(), SECRET)).block_number
+            assert {entry[1] for entry in await _writes(world.beta.wide, hidden)} == {SHARED}
+            foreign, stranger = foreign_profile(network, "Alpha", "Gamma"), network.identity("Gamma")
+            async with Gateway.connect(foreign, stranger) as gateway:
+                assert await _writes(gateway.network(WIDE), hidden) == set()
+                assert {entry[1] for entry in await _writes(gateway.network(WIDE), shown)} == {COMMON}
+
+    async def test_a_purged_key_is_gone_from_the_blocks_before(self, conformance_network: ConformanceNetwork) -> None:
+        """core/ledger/pvtdatastorage/store.go removePurgedDataFromCollPvtRWset."""
+        async with conformance_network.open() as world:
+            first, other = await _keep(world), await _keep(world, "other")
+            own = _at_alpha(world.alpha.contract())
+            purge = await world.settle(await own.submit(Probe.purge_private, world.alpha.collection, world.key()))
+            again = await _keep(world, value=b"a new value")
+            assert await _writes(world.alpha.wide, first.block_number) == set()
+            assert await _writes(world.alpha.wide, purge.block_number) == set()
+            assert {entry[2] for entry in await _writes(world.alpha.wide, other.block_number)} == {world.key("other")}
+            assert {entry[3] for entry in await _writes(world.alpha.wide, again.block_number)} == {b"a new value"}
+
+    async def test_data_are_gone_from_their_block_when_their_blocks_are_over(
+        self, conformance_network: ConformanceNetwork
+    ) -> None:
+        """core/ledger/pvtdatastorage/helper.go isExpired."""
+        _declared(conformance_network)
+        async with conformance_network.open() as world:
+            done = await world.submit(Probe.put_private, BRIEF, world.key(), SECRET)
+            number = done.block_number
+            while number < done.block_number + BRIEF_BLOCKS:
+                assert await _writes(world.beta.wide, done.block_number), f"still there after block {number}"
+                number = (await world.submit(Probe.put, world.key("other"), b"value")).block_number
+            while number <= done.block_number + BRIEF_BLOCKS:
+                number = (await world.submit(Probe.put, world.key("other"), b"value")).block_number
+            assert await _writes(world.beta.wide, done.block_number) == set()
+
+
+async def _writes(channel: Channel, number: int) -> set[tuple[str, str, str, bytes]]:
+    """What comes with a block: (chaincode, collection, key, value) of each write."""
+    async with asyncio.timeout(CATCH_UP_S), channel.blocks_and_private_data(number, number) as blocks:
+        found = await anext(blocks)
+    return {
+        (namespace.namespace, written.collection_name, write.key, write.value)
+        for private in found.private_data.values()
+        for namespace in private.ns_pvt_rwset
+        for written in namespace.collection_pvt_rwset
+        for write in kv_rwset_pb2.KVRWSet.FromString(written.rwset).writes
+    }
 
 
 def _at_alpha(contract: Contract) -> Contract:

@@ -8,7 +8,11 @@ from sovchain.testing.conformance.conflicts import ConflictConformance
 from sovchain.testing.conformance.durability import DurabilityConformance, FaultConformance
 from sovchain.testing.conformance.events import EventConformance
 from sovchain.testing.conformance.policies import KeyPolicyConformance, PolicyConformance
-from sovchain.testing.conformance.private_data import CollectionConformance, PrivateDataConformance
+from sovchain.testing.conformance.private_data import (
+    CollectionConformance,
+    PrivateBlockConformance,
+    PrivateDataConformance,
+)
 from sovchain.testing.conformance.queries import QueryConformance
 from sovchain.testing.conformance.refusals import RefusalConformance
 from sovchain.testing.conformance.transactions import TransactionConformance
@@ -22,6 +26,7 @@ class Conformance(
     EventConformance,
     QueryConformance,
     CollectionConformance,
+    PrivateBlockConformance,
     PrivateDataConformance,
     ConflictConformance,
     KeyPolicyConformance,

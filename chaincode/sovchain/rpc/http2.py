@@ -1,30 +1,32 @@
 """HTTP/2 as far as gRPC streams need it, without input or output: bytes in, bytes and calls out.
 
-A peer and a chaincode exchange all their messages on one bidirectional gRPC stream. gRPC's own library for asyncio takes
-three changes of thread for each message, which is most of the time of a short transaction; this takes one call.
-
 `Connection` is one end of a connection, in either role. Give it what was received (`receive`), send what it has to say
 (`output`); it calls the `Stream`s' `on_message` and `on_end`. Whatever the other side sends, it raises nothing: a violation
-ends the connection with GOAWAY and is told to each stream. Limits: frames of 16 KiB, messages of `MAX_MESSAGE_BYTES`, header
-blocks of 64 KiB, `MAX_STREAMS` streams at a time.
+ends the connection with GOAWAY and is told to each stream. Limits: frames of 16 KiB, header blocks of 64 KiB, and what the
+`Limits` say of messages, streams and windows.
 
 Sources: RFC 9113 (HTTP/2), RFC 7541 (HPACK, by the hpack package), grpc/doc/PROTOCOL-HTTP2.md.
 """
 
 from __future__ import annotations
 
+from base64 import b64decode
+from binascii import Error as Base64Error
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
-from hpack import Decoder, Encoder
+from hpack import Decoder
 from hpack.exceptions import HPACKError
 
-from sovchain.chaincode.errors import StreamError
-from sovchain.chaincode.grpcstream import Stream
-from sovchain.chaincode.wire import (
+from sovchain.rpc.errors import RpcError
+from sovchain.rpc.stream import Stream
+from sovchain.rpc.wire import (
     ACK,
     ANSWER,
+    CANCEL,
+    CANCELLED,
     COMPRESSION_ERROR,
     CONNECTION_WINDOW,
     CONTINUATION,
@@ -40,19 +42,23 @@ from sovchain.chaincode.wire import (
     HAS_PRIORITY,
     HEAD,
     HEADERS,
+    INADEQUATE_SECURITY,
+    INTERNAL,
     MAX_ABANDONED_STREAMS,
     MAX_HEADER_BYTES,
+    MAX_MESSAGE_BYTES,
     MAX_STREAMS,
     MAX_WINDOW,
     NO_ERROR,
     PADDED,
+    PERMISSION_DENIED,
     PING,
     PREFACE,
     PROTOCOL_ERROR,
     REFUSED_STREAM,
+    RESOURCE_EXHAUSTED,
     RST_STREAM,
     SET_ENABLE_PUSH,
-    SET_HEADER_TABLE_SIZE,
     SET_INITIAL_WINDOW,
     SET_MAX_CONCURRENT,
     SET_MAX_FRAME,
@@ -61,10 +67,52 @@ from sovchain.chaincode.wire import (
     SETTINGS,
     STREAM_CLOSED,
     STREAM_WINDOW,
+    UNAUTHENTICATED,
+    UNAVAILABLE,
+    UNIMPLEMENTED,
+    UNKNOWN,
     WINDOW_UPDATE,
     Fault,
     Headers,
+    header_block,
 )
+
+_NO_TABLE: Final = b"\x20"
+"""The header table has no room (RFC 7541, 6.3): said once, since no header of ours ever enters it."""
+_CODES: Final = {
+    NO_ERROR: INTERNAL,
+    REFUSED_STREAM: UNAVAILABLE,
+    CANCEL: CANCELLED,
+    ENHANCE_YOUR_CALM: RESOURCE_EXHAUSTED,
+    INADEQUATE_SECURITY: PERMISSION_DENIED,
+}
+"""The gRPC status of a stream that was reset with an HTTP/2 code; INTERNAL for others (PROTOCOL-HTTP2.md, Errors)."""
+_HTTP_CODES: Final = {
+    b"400": INTERNAL,
+    b"401": UNAUTHENTICATED,
+    b"403": PERMISSION_DENIED,
+    b"404": UNIMPLEMENTED,
+    b"429": UNAVAILABLE,
+    b"502": UNAVAILABLE,
+    b"503": UNAVAILABLE,
+    b"504": UNAVAILABLE,
+}
+"""The gRPC status of an answer that is none of gRPC's (http-grpc-status-mapping.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one end of a connection takes.
+
+    Attributes:
+        message_bytes: largest message, in bytes.
+        streams: streams that the other side may have open at a time.
+        stream_window: bytes that may be on their way, or wait for a slow reader, on one stream.
+    """
+
+    message_bytes: int = MAX_MESSAGE_BYTES
+    streams: int = MAX_STREAMS
+    stream_window: int = STREAM_WINDOW
 
 
 class Connection:
@@ -74,7 +122,8 @@ class Connection:
         serves: whether this side takes streams, or opens one.
         on_stream: called with each stream that the other side opens; only where `serves`.
         on_output: called when there is something to send.
-        on_empty: called when the last open stream has ended.
+        on_ended: called with each stream that both sides have ended, or that was cancelled.
+        limits: what this end takes.
     """
 
     def __init__(
@@ -83,12 +132,16 @@ class Connection:
         serves: bool,
         on_output: Callable[[], None],
         on_stream: Callable[[Stream], None] | None = None,
-        on_empty: Callable[[], None] | None = None,
+        on_ended: Callable[[Stream], None] | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.serves = serves
+        self.limits = limits = limits or Limits()
         self.send_window = DEFAULT_WINDOW
         self.initial_send_window = DEFAULT_WINDOW
         self.max_send_frame = FRAME_BYTES
+        self.max_open = MAX_WINDOW
+        """Streams that the other side takes at a time."""
         self.closed = False
         """Set after GOAWAY for a violation: close the connection once the output is sent."""
         self.going_away = False
@@ -99,7 +152,7 @@ class Connection:
         """Answers to PING and SETTINGS since `output` was last sent off."""
         self._on_stream = on_stream
         self._on_output = on_output
-        self._on_empty = on_empty
+        self._on_ended = on_ended
         self._out: list[bytes | memoryview] = []
         self._rest = PREFACE[:0]
         self._preface = PREFACE if serves else b""
@@ -109,12 +162,14 @@ class Connection:
         self._abandoned = 0
         self._block: tuple[int, int, bytearray] | None = None
         self._decoder = Decoder(max_header_list_size=MAX_HEADER_BYTES)
-        self._encoder = Encoder()
+        self._known_blocks: dict[bytes, dict[bytes, bytes]] = {}
+        self._known_requests: dict[str, bytes] = {}
+        self._block_prefix = _NO_TABLE
         if not serves:
             self.write(PREFACE)
         settings = {
-            SET_INITIAL_WINDOW: STREAM_WINDOW,
-            SET_MAX_CONCURRENT: MAX_STREAMS,
+            SET_INITIAL_WINDOW: limits.stream_window,
+            SET_MAX_CONCURRENT: limits.streams,
             SET_MAX_HEADER_LIST: MAX_HEADER_BYTES,
         }
         if not serves:
@@ -160,22 +215,39 @@ class Connection:
         out, self._out = self._out, []
         return b"".join(out)
 
-    def request(self, path: str, authority: str, *, secure: bool) -> Stream:
-        """Open a stream, as the client. Raises StreamError when the other side takes none."""
+    def request(
+        self,
+        path: str,
+        authority: str,
+        *,
+        secure: bool,
+        timeout_s: float | None = None,
+        metadata: Headers | None = None,
+    ) -> Stream:
+        """Open a stream, as the client.
+
+        Args:
+            path: the method, such as `/gateway.Gateway/Evaluate`.
+            authority: the host that the server should be; the same for all streams of a connection.
+            secure: whether the connection has TLS.
+            timeout_s: told to the server, which ends the call after so many seconds.
+            metadata: further headers, with names in lower case.
+
+        Raises:
+            RpcError: the other side takes no stream any more.
+        """
         if self.closed or self.going_away:
-            raise StreamError("the connection to the peer is closing")
+            raise RpcError("the connection is closing", unprocessed=True)
         self._last_id += 2 if self._last_id else 1
         stream = self._streams[self._last_id] = Stream(self, self._last_id, path)
-        headers = [
-            (b":method", b"POST"),
-            (b":scheme", b"https" if secure else b"http"),
-            (b":path", path.encode()),
-            (b":authority", authority.encode()),
-            (b"te", b"trailers"),
-            (b"content-type", b"application/grpc"),
-            (b"user-agent", b"grpc-python-sovchain"),
-        ]
-        self.headers(self._last_id, headers)
+        block = self._known_requests.get(path)
+        if block is None:
+            block = self._known_requests[path] = _request_block(path, authority, secure=secure)
+        if timeout_s is not None:
+            block += header_block([(b"grpc-timeout", _timeout(timeout_s))])
+        if metadata:
+            block += header_block(metadata)
+        self._send_block(self._last_id, block, 0)
         return stream
 
     def accept(self, stream: Stream) -> None:
@@ -192,13 +264,13 @@ class Connection:
         self.going_away = True
         self.frame(GOAWAY, 0, 0, self._last_id.to_bytes(4, "big") + NO_ERROR.to_bytes(4, "big"))
 
-    def lost(self, reason: str) -> None:
+    def lost(self, reason: str, code: int = UNAVAILABLE) -> None:
         """The connection is gone: tell the streams."""
         self.closed = True
         streams, self._streams = self._streams, {}
         for stream in streams.values():
-            stream.local_done = True
-            stream.end(StreamError(reason))
+            stream.broken(RpcError(reason, code))
+            self._ended(stream)
 
     @property
     def streams(self) -> int:
@@ -219,9 +291,19 @@ class Connection:
         self.write(HEAD.pack(size >> 8, size & 0xFF, kind, flags, stream_id), payload)
 
     def headers(self, stream_id: int, headers: Headers, flags: int = 0) -> None:
-        """Queue a header block; ours are short, so one frame holds it."""
-        block = self._encoder.encode(headers, huffman=False)
-        self.frame(HEADERS, END_HEADERS | flags, stream_id, block)
+        """Queue a header block."""
+        self._send_block(stream_id, header_block(headers), flags)
+
+    def _send_block(self, stream_id: int, block: bytes, flags: int) -> None:
+        if self._block_prefix:
+            block, self._block_prefix = self._block_prefix + block, b""
+        if len(block) <= FRAME_BYTES:
+            self.frame(HEADERS, END_HEADERS | flags, stream_id, block)
+            return
+        self.frame(HEADERS, flags, stream_id, block[:FRAME_BYTES])
+        for at in range(FRAME_BYTES, len(block), FRAME_BYTES):
+            last = END_HEADERS if at + FRAME_BYTES >= len(block) else 0
+            self.frame(CONTINUATION, last, stream_id, block[at : at + FRAME_BYTES])
 
     # -- frames in ---------------------------------------------------------------------------------------------------
 
@@ -280,10 +362,9 @@ class Connection:
             self._header_block(stream_id, first_flags, bytes(block))
 
     def _header_block(self, stream_id: int, flags: int, block: bytes) -> None:
-        try:
-            found = {_raw(name): _raw(value) for name, value in self._decoder.decode(block, raw=True)}
-        except HPACKError as error:
-            raise Fault(COMPRESSION_ERROR, "a header block is malformed") from error
+        found = self._known_blocks.get(block)
+        if found is None:
+            found = self._decode(block)
         stream = self._streams.get(stream_id)
         if stream is not None:
             self._more_headers(stream, flags, found)
@@ -294,15 +375,27 @@ class Connection:
             self._request(stream_id, flags, found)
         # else: headers of a stream that this side has ended meanwhile
 
+    def _decode(self, block: bytes) -> dict[bytes, bytes]:
+        try:
+            found = {_raw(name): _raw(value) for name, value in self._decoder.decode(block, raw=True)}
+        except HPACKError as error:
+            raise Fault(COMPRESSION_ERROR, "a header block is malformed") from error
+        if all(0x80 < octet < 0xFF for octet in block) and len(self._known_blocks) < 64:
+            # Nothing but references to the table, so it means the same until the table changes. Go answers all calls so.
+            self._known_blocks[block] = found
+        else:
+            self._known_blocks.clear()
+        return found
+
     def _request(self, stream_id: int, flags: int, found: dict[bytes, bytes]) -> None:
-        if self.going_away or len(self._streams) >= MAX_STREAMS:
+        if self.going_away or len(self._streams) >= self.limits.streams:
             self.frame(RST_STREAM, 0, stream_id, REFUSED_STREAM.to_bytes(4, "big"))
             return
         if found.get(b":method") != b"POST" or not found.get(b"content-type", b"").startswith(b"application/grpc"):
             self.headers(stream_id, [(b":status", b"415")], END_STREAM)
             return
         path = found.get(b":path", b"").decode("utf-8", "replace")[:200]
-        stream = self._streams[stream_id] = Stream(self, stream_id, path)
+        stream = self._streams[stream_id] = Stream(self, stream_id, path, found)
         if self._on_stream is not None:
             self._on_stream(stream)
         if flags & END_STREAM:
@@ -328,12 +421,12 @@ class Connection:
         if stream is None:
             self._check_known(stream_id)
             return
-        self._abandoned += 1
+        self._abandoned += self.serves
         if self._abandoned > MAX_ABANDONED_STREAMS:
             raise Fault(ENHANCE_YOUR_CALM, "too many streams were cancelled")
-        self.forget(stream_id)
-        stream.local_done = True
-        stream.end(StreamError(f"the other side cancelled the stream (HTTP/2 error code {code})"))
+        text = f"the other side cancelled the stream (HTTP/2 error code {code})"
+        stream.broken(RpcError(text, _CODES.get(code, INTERNAL), unprocessed=code == REFUSED_STREAM))
+        self.forget(stream)
 
     def _settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
@@ -348,10 +441,10 @@ class Connection:
         self.frame(SETTINGS, ACK, 0, b"")
 
     def _set(self, name: int, value: int) -> None:
-        if name == SET_HEADER_TABLE_SIZE:
-            self._encoder.header_table_size = min(value, 4096)
-        elif name == SET_ENABLE_PUSH and value > 1:
+        if name == SET_ENABLE_PUSH and value > 1:
             raise Fault(PROTOCOL_ERROR, "a setting is neither on nor off")
+        if name == SET_MAX_CONCURRENT:
+            self.max_open = value
         elif name == SET_INITIAL_WINDOW:
             if value > MAX_WINDOW:
                 raise Fault(FLOW_CONTROL_ERROR, "the initial window is larger than 2^31-1")
@@ -378,9 +471,9 @@ class Connection:
         self.going_away = True
         last = _number(payload[:4]) & MAX_WINDOW
         for stream_id in [each for each in self._streams if each > last and not self.serves]:
-            stream = self._streams.pop(stream_id)
-            stream.local_done = True
-            stream.end(StreamError("the peer took no more streams"))
+            stream = self._streams[stream_id]
+            stream.broken(RpcError("the other side took no more streams", unprocessed=True))
+            self.forget(stream)
 
     def _window_update(self, flags: int, stream_id: int, payload: bytes) -> None:
         increment = _number(payload) & MAX_WINDOW
@@ -411,15 +504,21 @@ class Connection:
     def settle(self, stream: Stream) -> None:
         """Forget a stream that both sides have ended; a server that ends first tells the client to stop."""
         ended = stream.local_done and (stream.remote_done or self.serves)
-        if ended and self.forget(stream.id) and not stream.remote_done:
-            self.frame(RST_STREAM, 0, stream.id, NO_ERROR.to_bytes(4, "big"))
+        if ended and self.forget(stream):
+            self._abandoned = max(self._abandoned - 1, 0)
+            if not stream.remote_done:
+                self.frame(RST_STREAM, 0, stream.id, NO_ERROR.to_bytes(4, "big"))
 
-    def forget(self, stream_id: int) -> bool:
+    def forget(self, stream: Stream) -> bool:
         """Take a stream off the list; whether it was there."""
-        found = self._streams.pop(stream_id, None) is not None
-        if found and not self._streams and self._on_empty is not None:
-            self._on_empty()
+        found = self._streams.pop(stream.id, None) is not None
+        if found:
+            self._ended(stream)
         return found
+
+    def _ended(self, stream: Stream) -> None:
+        if self._on_ended is not None:
+            self._on_ended(stream)
 
     def _check_known(self, stream_id: int) -> None:
         """A frame is for no open stream: allowed only for one that was open before."""
@@ -446,23 +545,57 @@ _HANDLERS: Final = (
 )
 
 
-def _answer(stream: Stream, flags: int, found: dict[bytes, bytes]) -> StreamError | None:
+def _answer(stream: Stream, flags: int, found: dict[bytes, bytes]) -> RpcError | None:
     """What is wrong with a server's headers or trailers, if anything."""
-    if not stream.answered and found.get(b":status", b"200") != b"200":
-        return StreamError(f"the peer answered with HTTP status {_shown(found[b':status'])}")
+    if not stream.answered and found.get(b":status", b"200") != b"200" and b"grpc-status" not in found:
+        status = found[b":status"]
+        return RpcError(f"the other side answered with HTTP status {_text(status)}", _HTTP_CODES.get(status, UNKNOWN))
     stream.answered = True
-    status = found.get(b"grpc-status")
-    if status is None:
-        return StreamError("the peer ended the stream without a status") if flags & END_STREAM else None
+    status = found.get(b"grpc-status", b"")
     if status == b"0":
         return None
-    text = unquote(_shown(found.get(b"grpc-message", b"")), errors="replace")
-    return StreamError(f"the peer ended the stream with gRPC status {_shown(status)}: {text}")
+    if not status:
+        if not flags & END_STREAM:
+            return None
+        return RpcError("the other side ended the stream without a status", INTERNAL)
+    code = int(status) if status.isdigit() and len(status) < 4 else UNKNOWN
+    text = unquote(_text(found.get(b"grpc-message", b"")), errors="replace")
+    return RpcError(text, code, _binary(found.get(b"grpc-status-details-bin", b"")), told=True)
 
 
-def _shown(value: bytes) -> str:
-    text = value[:1000].decode("utf-8", "replace")
-    return "".join(character if character.isprintable() else "?" for character in text)
+def _request_block(path: str, authority: str, *, secure: bool) -> bytes:
+    return header_block(
+        [
+            (b":method", b"POST"),
+            (b":scheme", b"https" if secure else b"http"),
+            (b":path", path.encode()),
+            (b":authority", authority.encode()),
+            (b"te", b"trailers"),
+            (b"content-type", b"application/grpc"),
+            (b"user-agent", b"grpc-python-sovchain"),
+        ]
+    )
+
+
+def _timeout(seconds: float) -> bytes:
+    """At most eight digits and a unit (PROTOCOL-HTTP2.md, Requests)."""
+    micros = max(int(seconds * 1e6), 1)
+    for unit, size in ((b"u", 1), (b"m", 1000), (b"S", 1_000_000)):
+        if micros // size < 100_000_000:
+            return b"%d%s" % (micros // size, unit)
+    return b"99999999S"
+
+
+def _binary(value: bytes) -> bytes:
+    """The bytes of a `-bin` header, which comes in base64, as a rule without padding; none if it is malformed."""
+    try:
+        return b64decode(value + b"=" * (-len(value) % 4))
+    except Base64Error:
+        return b""
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
 
 
 def _raw(text: bytes | str) -> bytes:

@@ -1,7 +1,7 @@
-"""gRPC streams over asyncio: connections that listen or dial, TLS, keepalive, and the end of a connection.
+"""A connection on a socket: TLS, keepalive, and the end of it; and how one is dialled.
 
-`http2` knows the bytes; here they meet a socket. What a connection has to say is collected until the event loop turns, so
-that messages of several transactions leave in one write.
+`http2` knows the bytes; here they meet asyncio. What a connection has to say is collected until the event loop turns, so
+that messages of several calls leave in one write.
 """
 
 from __future__ import annotations
@@ -13,20 +13,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from sovchain.chaincode.errors import ServiceError, StreamError
-from sovchain.chaincode.grpcstream import Stream
-from sovchain.chaincode.http2 import Connection
-from sovchain.chaincode.log import Log, frames
-from sovchain.chaincode.wire import UNIMPLEMENTED
+from sovchain.rpc.errors import AddressError, RpcError
+from sovchain.rpc.http2 import Connection, Limits
+from sovchain.rpc.log import Log, frames
+from sovchain.rpc.stream import Stream
+from sovchain.rpc.wire import CANCELLED
 
-MAX_CONNECTIONS = 256
-"""Connections that one service takes at a time; further ones are closed at once."""
 FAREWELL_S = 5.0
 """Longest time to send what is left on a connection that has failed, and for the end of TLS."""
 MAX_QUEUED_ANSWERS = 10_000
 """Answers to PING and SETTINGS that may wait for a peer that does not read."""
 
-log = Log("sovchain.chaincode.transport")
+log = Log("sovchain.rpc.connection")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,9 @@ class GrpcProtocol(asyncio.Protocol):
     Args:
         serves: whether this side takes streams, or opens one.
         keepalive: when to give a silent connection up.
+        limits: what this side takes.
         on_stream: called with each stream that the other side opens.
+        on_ended: called with each stream that has ended on both sides.
         on_lost: called once when the connection is gone.
     """
 
@@ -60,24 +60,29 @@ class GrpcProtocol(asyncio.Protocol):
         *,
         serves: bool,
         keepalive: Keepalive,
+        limits: Limits | None = None,
         on_stream: Callable[[Stream, GrpcProtocol], None] | None = None,
+        on_ended: Callable[[Stream], None] | None = None,
         on_lost: Callable[[GrpcProtocol], None] | None = None,
     ) -> None:
         self._keepalive = keepalive
         self._on_stream = on_stream
+        self._on_ended = on_ended
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._receiving = False
         self._paused = False
+        self._draining: list[asyncio.Future[None]] = []
         self._heard = True
         self._timer: asyncio.TimerHandle | None = None
         self._setup_timer: asyncio.TimerHandle | None = None
-        self._reason = "the connection to the peer was lost"
+        self._reason = "the connection was lost"
         self.closed = asyncio.Event()
+        self._begun = asyncio.Event()
         self._empty = asyncio.Event()
         self.connection = Connection(
-            serves=serves, on_stream=self._open, on_output=self._wanted, on_empty=self._empty.set
+            serves=serves, on_stream=self._open, on_output=self._wanted, on_ended=self._stream_ended, limits=limits
         )
 
     # -- for the owner -----------------------------------------------------------------------------------------------
@@ -87,6 +92,41 @@ class GrpcProtocol(asyncio.Protocol):
         """Address of the other side."""
         name = self._transport.get_extra_info("peername") if self._transport is not None else None
         return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "unix"
+
+    @property
+    def client_certificate(self) -> bytes | None:
+        """The certificate that the other side showed, as DER; None without one."""
+        tls = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        return cast("bytes | None", tls.getpeercert(binary_form=True)) if tls is not None else None
+
+    async def begun(self) -> None:
+        """Wait until the other side speaks HTTP/2. Raises RpcError when it ends the connection instead."""
+        await self._begun.wait()
+        if not self.connection.settled or self.connection.closed:
+            raise RpcError(self._reason)
+
+    @property
+    def alpn_protocol(self) -> str | None:
+        """What both sides have agreed on in the TLS handshake."""
+        tls = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        return cast("str | None", tls.selected_alpn_protocol()) if tls is not None else None
+
+    @property
+    def usable(self) -> bool:
+        """Whether a new stream may be opened on it."""
+        return not (self.connection.closed or self.connection.going_away)
+
+    def abort(self, reason: str, code: int = CANCELLED) -> None:
+        """End the connection at once; its streams end with this reason."""
+        self.connection.lost(reason, code)
+        self._abort(reason)
+
+    async def drain(self) -> None:
+        """Wait while the other side does not read what it was sent."""
+        while self._paused and not self.closed.is_set():
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._draining.append(waiter)
+            await waiter
 
     async def close(self, timeout_s: float = 5.0) -> None:
         """Send what is still to be sent within `timeout_s` seconds, then close."""
@@ -122,9 +162,11 @@ class GrpcProtocol(asyncio.Protocol):
         self._receiving = True
         try:
             self.connection.receive(data)
+            if self.connection.settled and not self._begun.is_set():
+                self._begun.set()
         except Exception as error:
             log.error("connection failed", trace=frames(error))
-            self._abort("the chaincode runtime failed: its log says where")
+            self._abort("this side failed: its log says where")
         finally:
             self._receiving = False
             self._flush()
@@ -141,18 +183,26 @@ class GrpcProtocol(asyncio.Protocol):
             self._reason = f"{self._reason}: {getattr(exc, 'strerror', None) or type(exc).__name__}"
         self.connection.lost(self._reason)
         self.closed.set()
+        self._begun.set()
         self._empty.set()
+        self._release_writers()
         if self._on_lost is not None:
             self._on_lost(self)
 
     def pause_writing(self) -> None:
-        """See `asyncio.BaseProtocol`: the flow control of HTTP/2 bounds what may wait."""
+        """See `asyncio.BaseProtocol`: the flow control of HTTP/2 bounds what may wait for one stream."""
         self._paused = True
+        if self.connection.serves and self._transport is not None:
+            # Who does not read the answers asks no more: short calls have no flow control that would bound them.
+            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """See `asyncio.BaseProtocol`."""
         self._paused = False
         self.connection.answers = 0
+        if self.connection.serves and self._transport is not None:
+            self._transport.resume_reading()
+        self._release_writers()
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -160,6 +210,18 @@ class GrpcProtocol(asyncio.Protocol):
         self._empty.clear()
         if self._on_stream is not None:
             self._on_stream(stream, self)
+
+    def _release_writers(self) -> None:
+        while self._draining:
+            waiter = self._draining.pop()
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _stream_ended(self, stream: Stream) -> None:
+        if not self.connection.streams:
+            self._empty.set()
+        if self._on_ended is not None:
+            self._on_ended(stream)
 
     def _wanted(self) -> None:
         """The connection has something to say."""
@@ -175,7 +237,7 @@ class GrpcProtocol(asyncio.Protocol):
         if not self._paused:
             self.connection.answers = 0
         elif self.connection.answers > MAX_QUEUED_ANSWERS:
-            self._abort("the peer asks and does not read the answers")
+            self._abort("the other side asks and does not read the answers")
         if self.connection.closed and not self._transport.is_closing():
             self._transport.close()
             # A peer that does not read what is left must not keep the connection.
@@ -200,134 +262,32 @@ class GrpcProtocol(asyncio.Protocol):
 
     def _check_alive(self) -> None:
         if not self._heard:
-            self._abort(f"the peer gave no sign of life for {self._keepalive.timeout_s:g} seconds")
+            self._abort(f"the other side gave no sign of life for {self._keepalive.timeout_s:g} seconds")
             return
         self._heard = False
         self._timer = self._loop.call_later(self._keepalive.idle_s, self._check_idle)
 
 
-class GrpcServer:
-    """Listens, and hands each stream for `path` to `on_stream`.
-
-    Args:
-        address: `host:port` (port 0 for a free one, no host for all addresses) or `unix:/path`.
-        path: the method that is served, such as `/protos.Chaincode/Connect`.
-        on_stream: called with each accepted stream and its connection.
-        tls: None for plain text.
-        keepalive: when to give a silent connection up.
-    """
-
-    def __init__(
-        self,
-        address: str,
-        path: str,
-        on_stream: Callable[[Stream, GrpcProtocol], None],
-        *,
-        tls: ssl.SSLContext | None,
-        keepalive: Keepalive,
-    ) -> None:
-        self._address = address
-        self._path = path
-        self._on_stream = on_stream
-        self._tls = tls
-        self._keepalive = keepalive
-        self._server: asyncio.Server | None = None
-        self._connections: set[GrpcProtocol] = set()
-
-    @property
-    def address(self) -> str:
-        """Where it listens; with the real port once it was started."""
-        if self._server is None or self._address.startswith("unix:"):
-            return self._address
-        return f"{self._address.rpartition(':')[0]}:{self._server.sockets[0].getsockname()[1]}"
-
-    async def start(self) -> None:
-        """Listen. Raises ServiceError."""
-        loop = asyncio.get_running_loop()
-        setup_s, farewell_s = (None, None) if self._tls is None else (self._keepalive.setup_s, FAREWELL_S)
-        try:
-            if self._address.startswith("unix:"):
-                self._server = await loop.create_unix_server(
-                    self._protocol,
-                    self._address[5:],
-                    ssl=self._tls,
-                    ssl_handshake_timeout=setup_s,
-                    ssl_shutdown_timeout=farewell_s,
-                )
-            else:
-                host, port = split_address(self._address)
-                self._server = await loop.create_server(
-                    self._protocol,
-                    host or None,
-                    port,
-                    ssl=self._tls,
-                    ssl_handshake_timeout=setup_s,
-                    ssl_shutdown_timeout=farewell_s,
-                )
-        except OSError as error:
-            raise ServiceError(
-                f"cannot listen on {self._address}: {error.strerror or error}: choose an address that is free and of "
-                "this machine"
-            ) from None
-
-    def refuse_connections(self) -> None:
-        """Listen no more, and take no more streams; those that are open go on."""
-        if self._server is not None:
-            self._server.close()
-        for connection in self._connections:
-            connection.connection.go_away()
-
-    async def stop(self, grace_s: float) -> None:
-        """Wait `grace_s` seconds for open streams to end, then close all connections."""
-        self.refuse_connections()
-        connections = list(self._connections)
-        await asyncio.gather(*(connection.drained(grace_s) for connection in connections))
-        await asyncio.gather(*(connection.close() for connection in connections))
-
-    def _protocol(self) -> GrpcProtocol:
-        return _Accepted(self)
-
-    def accept(self, stream: Stream, connection: GrpcProtocol) -> None:
-        """Take a stream that a client has opened."""
-        if stream.path != self._path:
-            stream.finish(UNIMPLEMENTED, f"this service has only {self._path}")
-            return
-        connection.connection.accept(stream)
-        self._on_stream(stream, connection)
-
-
-class _Accepted(GrpcProtocol):
-    """A connection that was accepted."""
-
-    def __init__(self, server: GrpcServer) -> None:
-        super().__init__(serves=True, keepalive=server._keepalive, on_stream=server.accept)
-        self._server = server
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if len(self._server._connections) >= MAX_CONNECTIONS:
-            log.warning("connection refused", reason=f"{MAX_CONNECTIONS} are open")
-            cast("asyncio.Transport", transport).abort()
-            return
-        self._server._connections.add(self)
-        super().connection_made(transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._server._connections.discard(self)
-        super().connection_lost(exc)
-
-
 async def dial(
-    address: str, *, tls: ssl.SSLContext | None, server_name: str | None, keepalive: Keepalive
+    address: str,
+    *,
+    tls: ssl.SSLContext | None,
+    server_name: str | None,
+    keepalive: Keepalive,
+    limits: Limits | None = None,
+    on_ended: Callable[[Stream], None] | None = None,
+    on_lost: Callable[[GrpcProtocol], None] | None = None,
 ) -> GrpcProtocol:
     """Connect to `host:port` or `unix:/path`.
 
     Raises:
-        StreamError: nobody listens there, or the two sides do not trust each other.
+        RpcError: nobody listens there, or the two sides do not trust each other.
+        AddressError: `address` is neither.
     """
     loop = asyncio.get_running_loop()
 
     def protocol() -> GrpcProtocol:
-        return GrpcProtocol(serves=False, keepalive=keepalive)
+        return GrpcProtocol(serves=False, keepalive=keepalive, limits=limits, on_ended=on_ended, on_lost=on_lost)
 
     try:
         if address.startswith("unix:"):
@@ -336,21 +296,27 @@ async def dial(
             return made
         host, port = split_address(address)
         name = (server_name or host) if tls is not None else None
-        _, made = await loop.create_connection(protocol, host, port, ssl=tls, server_hostname=name)
+        # Of a host with several addresses the next one is tried while the first does not answer (RFC 8305).
+        _, made = await loop.create_connection(
+            protocol, host, port, ssl=tls, server_hostname=name, happy_eyeballs_delay=0.25
+        )
     except ssl.SSLCertVerificationError as error:
-        raise StreamError(
-            f"the certificate of the peer at {address} is not trusted: {error.verify_message}: check the tls roots and "
+        raise RpcError(
+            f"the certificate of {address} is not trusted: {error.verify_message}: check the tls roots and "
             "the host name"
         ) from None
-    except (OSError, ServiceError) as error:
+    except OSError as error:
         reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error)
-        raise StreamError(f"cannot reach the peer at {address}: {reason}") from None
+        raise RpcError(f"cannot reach {address}: {reason}") from None
+    if tls is not None and made.alpn_protocol != "h2":
+        made.abort("")
+        raise RpcError(f"cannot use {address}: it does not offer HTTP/2")
     return made
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Host and port of `host:port`, where an IPv6 address stands in brackets. Raises ServiceError."""
+    """Host and port of `host:port`, where an IPv6 address stands in brackets. Raises AddressError."""
     host, colon, port = address.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
-        raise ServiceError(f"{address} is no address: write host:port")
+        raise AddressError(f"{address} is no address: write host:port")
     return host.removeprefix("[").removesuffix("]"), int(port)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sovchain.chaincode import wire
-from sovchain.chaincode.errors import StreamError
-from sovchain.chaincode.grpcstream import Stream
-from sovchain.chaincode.http2 import Connection
+from sovchain.rpc import wire
+from sovchain.rpc.errors import RpcError
+from sovchain.rpc.http2 import Connection
+from sovchain.rpc.stream import Stream
 
 PATH = "/protos.Chaincode/Connect"
 
@@ -24,7 +24,7 @@ class End:
         self.connection = Connection(serves=serves, on_stream=self._opened, on_output=lambda: None)
         self.streams: list[Stream] = []
         self.messages: list[bytes] = []
-        self.ends: list[StreamError | None] = []
+        self.ends: list[RpcError | None] = []
         self._accept = accept
 
     def _opened(self, stream: Stream) -> None:
@@ -236,7 +236,7 @@ def test_a_violation_ends_the_connection_with_its_error_code(name: str) -> None:
     out = server.connection.output()
     at = out.rindex(frame(wire.GOAWAY, 0, 0, b"")[3:5])
     assert int.from_bytes(out[at + 10 : at + 14], "big") == (wire.PROTOCOL_ERROR if code is None else code)
-    assert all(isinstance(error, StreamError) for error in server.ends[1:])
+    assert all(isinstance(error, RpcError) for error in server.ends[1:])
     assert len(server.ends) == len(server.streams)
     server.connection.receive(data)  # nothing more is taken
     assert server.connection.output() == b""

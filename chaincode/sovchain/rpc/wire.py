@@ -1,4 +1,4 @@
-"""The constants and the smallest parts of HTTP/2 and gRPC, for `http2` and `grpcstream`.
+"""The constants and the smallest parts of HTTP/2 and gRPC, for `http2` and `stream`.
 
 Sources: RFC 9113 (HTTP/2), grpc/doc/PROTOCOL-HTTP2.md and statuscodes.md.
 """
@@ -11,6 +11,7 @@ from typing import Final
 MAX_MESSAGE_BYTES: Final = 100 * 1024 * 1024
 """Largest gRPC message, either way (fabric-chaincode-go/shim/internal/client.go)."""
 MAX_STREAMS: Final = 16
+"""Streams at a time that a server takes on one connection, unless it says otherwise."""
 MAX_HEADER_BYTES: Final = 64 * 1024
 MAX_ABANDONED_STREAMS: Final = 1000
 """Streams that the other side may cancel on one connection (rapid reset, CVE-2023-44487)."""
@@ -26,10 +27,30 @@ END_HEADERS, PADDED, HAS_PRIORITY = 0x4, 0x8, 0x20
 # Error codes (section 7).
 NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, FLOW_CONTROL_ERROR = 0x0, 0x1, 0x2, 0x3
 STREAM_CLOSED, FRAME_SIZE_ERROR, REFUSED_STREAM, CANCEL, COMPRESSION_ERROR = 0x5, 0x6, 0x7, 0x8, 0x9
-ENHANCE_YOUR_CALM = 0xB
+ENHANCE_YOUR_CALM, INADEQUATE_SECURITY = 0xB, 0xC
 
-# gRPC status codes.
-OK, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 0, 8, 12, 13
+STATUS_NAMES: Final = (
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+)
+"""gRPC status codes, by their number."""
+OK, CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, PERMISSION_DENIED, RESOURCE_EXHAUSTED = 0, 1, 2, 4, 7, 8
+UNIMPLEMENTED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 12, 13, 14, 16
 
 SET_HEADER_TABLE_SIZE, SET_ENABLE_PUSH, SET_MAX_CONCURRENT, SET_INITIAL_WINDOW, SET_MAX_FRAME, SET_MAX_HEADER_LIST = (
     range(1, 7)
@@ -45,6 +66,35 @@ PREFIX = struct.Struct(">BL")
 
 Headers = list[tuple[bytes, bytes]]
 ANSWER: Final[Headers] = [(b":status", b"200"), (b"content-type", b"application/grpc")]
+
+
+def status_name(code: int) -> str:
+    """The name of a gRPC status code; one that gRPC does not know is UNKNOWN (statuscodes.md)."""
+    return STATUS_NAMES[code] if 0 <= code < len(STATUS_NAMES) else "UNKNOWN"
+
+
+def header_block(headers: Headers) -> bytes:
+    """HPACK of headers as literals that enter no table (RFC 7541, 6.2.2): the same bytes whenever they are sent."""
+    block = bytearray()
+    for name, value in headers:
+        block.append(0)
+        block += _length(len(name))
+        block += name
+        block += _length(len(value))
+        block += value
+    return bytes(block)
+
+
+def _length(size: int) -> bytes:
+    """An integer with a prefix of seven bits (RFC 7541, 5.1)."""
+    if size < 127:
+        return bytes((size,))
+    encoded, size = bytearray((127,)), size - 127
+    while size >= 128:
+        encoded.append(size % 128 | 128)
+        size //= 128
+    encoded.append(size)
+    return bytes(encoded)
 
 
 class Fault(Exception):
