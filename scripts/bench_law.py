@@ -1,7 +1,7 @@
-"""Speed of the law: `scripts/bench law [--json FILE] [--receipts N] [--seconds S]`.
+"""Speed of the law: `scripts/bench law [--json FILE] [--receipts N] [--seconds S] [--network embedded|native]`.
 
 A decision in the process against cedarpy alone on the same policies, request and entities, in alternating rounds of one run; views from
-another channel verified per second; receipts computed again per second with the memory that takes.
+another channel verified per second; receipts computed again per second with the memory that takes; whole releases on networks.
 """
 
 # ruff: noqa: E402  the tests' own worlds are what is measured, and their folders must be on the path first
@@ -14,8 +14,10 @@ import itertools
 import json
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -26,6 +28,7 @@ import psutil
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / part) for part in ("contracts", "support")]
 
+from attackers import CHANNEL, attacked
 from crossing_world import pinned_world
 from engine_facts import CITY, NATION, PROVINCE, facts, law
 from law_world import SPEC, LawWorld
@@ -37,8 +40,13 @@ from sovchain.contracts.core.engine import DecisionInput, decide
 from sovchain.contracts.core.question import question
 from sovchain.contracts.core.receipts import Decider
 from sovchain.contracts.core.store import encode_record
+from sovchain.network import Network, default_topology
+from sovchain.sovereign import Sovereign
+from sovchain.testing.conformance.chaincode import Probe
 
 ROUNDS = 15
+IN_FLIGHT = 8
+PROBE = "sovchain.testing.conformance.chaincode:chaincode"
 _CONSOLE = Console(stderr=True)
 
 
@@ -134,6 +142,63 @@ async def proofs(seconds: float) -> dict[str, Any]:
     return {"bytes": len(proof), "per_second": round(done / (time.perf_counter() - started), 1)}
 
 
+async def releases(runtime: str, seconds: float) -> dict[str, Any]:
+    """Request, decision and release, end to end, against plain read-modify-write on the same network.
+
+    Both with the same endorsers, from this process, `IN_FLIGHT` at a time, and until the commit status of each transaction. A
+    release is three transactions (file, decide, deliver) and the owner's sealed reading in between.
+    """
+    default = default_topology()
+    probe = default.chaincodes[1].model_copy(update={"name": "probe", "module": PROBE})
+    assert probe.channels == (CHANNEL,)
+    topology = default.model_copy(update={"chaincodes": (*default.chaincodes, probe)})
+    with tempfile.TemporaryDirectory(prefix="sovchain-bench-") as folder:
+        async with Network.up(topology, runtime, Path(folder) / "network") as network, AsyncExitStack() as stack:
+            net = await attacked(network, stack)
+            user = (await stack.enter_async_context(network.connect("Finance"))).network(CHANNEL)
+            owner = (await stack.enter_async_context(network.connect("Government"))).network(CHANNEL)
+            asking, giving, counter = Sovereign(user), Sovereign(owner), user.contract("probe")
+
+            keys = itertools.count()
+
+            async def plain(worker: int) -> None:
+                # 500 keys in turn: the endorsers of the next change of a key have committed its last one.
+                await counter.submit(Probe.add, f"key-{next(keys) % 500}", 1)
+
+            async def released(worker: int) -> None:
+                answer = await asking.request(net.dataset, "credit-assessment")
+                assert answer.decision == "permit"
+                await giving.reached(answer.decided)
+                await giving.release(answer.request)
+
+            rates = {}
+            for name, once in (("read_modify_write", plain), ("release", released)):
+                await rate(once, seconds / 4)
+                rates[name] = round(await rate(once, seconds), 1)
+    return {
+        "runtime": runtime,
+        "in_flight": IN_FLIGHT,
+        **rates,
+        "ratio": round(rates["release"] / rates["read_modify_write"], 2),
+    }
+
+
+async def rate(once: Callable[[int], Awaitable[None]], seconds: float) -> float:
+    """How often a second something is done, `IN_FLIGHT` at a time."""
+    started, done = time.perf_counter(), 0
+
+    async def worker(number: int) -> None:
+        nonlocal done
+        while time.perf_counter() - started < seconds:
+            await once(number)
+            done += 1
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(IN_FLIGHT):
+            group.create_task(worker(number))
+    return done / (time.perf_counter() - started)
+
+
 class _View:
     """Committed state of the harness as an auditor replays it."""
 
@@ -182,27 +247,49 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="also write the figures there")
     parser.add_argument("--receipts", type=int, default=100_000, help="how many receipts are computed again")
+    parser.add_argument(
+        "--network",
+        action="append",
+        choices=("embedded", "native", "docker"),
+        help="also whole releases on it; repeatable",
+    )
     parser.add_argument("--seconds", type=float, default=6.0, help="seconds for each figure")
+    parser.add_argument("--only", choices=("decision", "proofs", "audit", "releases"), help="one part instead of all")
     chosen = parser.parse_args()
-    result = {
-        "decision": decisions(chosen.seconds),
-        "proofs": asyncio.run(proofs(chosen.seconds)),
-        "audit": asyncio.run(receipts(chosen.receipts)),
+    parts: dict[str, Callable[[], Any]] = {
+        "decision": lambda: decisions(chosen.seconds),
+        "proofs": lambda: asyncio.run(proofs(chosen.seconds)),
+        "audit": lambda: asyncio.run(receipts(chosen.receipts)),
+        "releases": lambda: [asyncio.run(releases(runtime, chosen.seconds)) for runtime in chosen.network or ()],
     }
-    for row in result["decision"]:
-        _CONSOLE.print(
-            f"decision, {row['policies']} policies, {row['data_sets']} data sets: {row['decision_us']} us, cedarpy alone {row['cedarpy_us']} us, {row['ratio']}x"
-        )
-    _CONSOLE.print(
-        f"views verified and imported: {result['proofs']['per_second']}/s of {result['proofs']['bytes']} bytes"
-    )
-    _CONSOLE.print(
-        f"receipts computed again: {result['audit']['per_second']}/s, memory grew by {result['audit']['memory_growth_mib']} MiB"
-    )
+    result = {name: part() for name, part in parts.items() if chosen.only in (None, name)}
+    for line in said(result):
+        _CONSOLE.print(line)
     text = json.dumps(result, indent=2)
     print(text)
     if chosen.json:
         chosen.json.write_text(text + "\n")
+
+
+def said(result: dict[str, Any]) -> Iterator[str]:
+    """The figures in words."""
+    for row in result.get("decision", ()):
+        yield (
+            f"decision, {row['policies']} policies, {row['data_sets']} data sets: {row['decision_us']} us,"
+            f" cedarpy alone {row['cedarpy_us']} us, {row['ratio']}x"
+        )
+    if proof := result.get("proofs"):
+        yield f"views verified and imported: {proof['per_second']}/s of {proof['bytes']} bytes"
+    if audit := result.get("audit"):
+        yield (
+            f"receipts computed again: {audit['receipts']} at {audit['per_second']}/s,"
+            f" memory grew by {audit['memory_growth_mib']} MiB"
+        )
+    for row in result.get("releases", ()):
+        yield (
+            f"request, decision, release on {row['runtime']}: {row['release']}/s, plain read-modify-write"
+            f" {row['read_modify_write']}/s, {row['ratio']}x, {row['in_flight']} in flight"
+        )
 
 
 if __name__ == "__main__":

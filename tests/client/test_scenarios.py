@@ -36,11 +36,9 @@ from sovchain.client import Network as Channel
 from sovchain.client.hsm import HsmKey
 from sovchain.protocol.identity import parse_identity
 from sovchain.protocol.transactions import parse_transaction
-from sovchain.testing.conformance import not_implemented
 from sovchain.testing.conformance.chaincode import Probe
 from sovchain.testing.conformance.topology import APART, COMMON, SHARED, STRICT, WIDE
 from sovchain.testing.conformance.world import ConformanceNetwork, World
-from sovchain.testing.faults import NotOffered
 
 pytestmark = pytest.mark.xdist_group("conformance")
 
@@ -292,7 +290,6 @@ async def test_an_evaluation_on_a_named_organisation(wide: Channel, world: World
 # -- discovery -------------------------------------------------------------------------------------------------------
 
 
-@not_implemented(runtime="embedded", reason="single nodes cannot be ended and started", raises=NotOffered)
 async def test_a_policy_that_needs_a_peer_that_is_down(conformance_network: ConformanceNetwork) -> None:
     peer = conformance_network.topology.organization("Gamma").peer_host
     await asyncio.to_thread(conformance_network.kill_node, peer)

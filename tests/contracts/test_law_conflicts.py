@@ -224,7 +224,7 @@ def request(random: Random) -> object:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(policy, policy, st.integers())
 def test_what_is_told_for_certain_holds_for_every_request(one: str, other: str, seed: int) -> None:
     compiled = compile_laws([LawSource("L", 1, NATION, f"{one}\n{other}".replace('"1") permit', '"2") permit', 1))])

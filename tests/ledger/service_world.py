@@ -31,7 +31,8 @@ from raw_chaincode import RawChaincode, ordinary
 from sovchain.client._given import rpc_error_of
 from sovchain.client._status import failure_of
 from sovchain.client.errors import ErrorDetail
-from sovchain.ledger.node import EmbeddedLedger, NodeSpec
+from sovchain.ledger.node import EmbeddedLedger
+from sovchain.ledger.nodespec import NodeSpec
 from sovchain.protocol.crypto import sign
 from sovchain.protocol.lifecycle import signature_application_policy
 from sovchain.protocol.packages import build_ccaas_package
@@ -103,6 +104,10 @@ def host_of(msp_id: str) -> str:
     return f"peer0.{msp_id.lower()}.example"
 
 
+def second_host_of(msp_id: str) -> str:
+    return f"peer1.{msp_id.lower()}.example"
+
+
 class Services:
     """A running ledger and what clients do to it. Make it with `services`."""
 
@@ -129,11 +134,16 @@ class Services:
 
     # Nodes --------------------------------------------------------------------------------------------------------
 
-    async def start(self, *, mutual_tls: Iterable[str] = ()) -> None:
+    async def start(self, *, mutual_tls: Iterable[str] = (), second_peers: Iterable[str] = ()) -> None:
         peers = [
             self._spec(msp_id, host_of(msp_id), part.peer, part.definition().msp_config.SerializeToString(), mutual_tls)
             for msp_id, part in self.world.organisations.items()
         ]
+        for msp_id in second_peers:
+            part = self.world.organisations[msp_id]
+            signer = part.authority.enrol("peer1", "peer")
+            msp = part.definition().msp_config.SerializeToString()
+            peers.append(self._spec(msp_id, second_host_of(msp_id), signer, msp, mutual_tls))
         orderer = self._spec("OrdererMSP", ORDERER, self.world.orderer, b"", mutual_tls)
         self.ledger = await EmbeddedLedger.start(self.directory, peers=peers, orderers=[orderer], **self.options)
 
@@ -266,10 +276,10 @@ class Services:
         return txid, *(await self.status(txid))
 
     async def process(
-        self, signed: proposal_pb2.SignedProposal | bytes, msp_id: str | None = None
+        self, signed: proposal_pb2.SignedProposal | bytes, msp_id: str | None = None, host: str = ""
     ) -> proposal_response_pb2.ProposalResponse:
         """The Endorser service of one peer."""
-        host = host_of(msp_id or self.first)
+        host = host or host_of(msp_id or self.first)
         return await self.unary(
             host, "/protos.Endorser/ProcessProposal", signed, proposal_response_pb2.ProposalResponse
         )
@@ -468,10 +478,12 @@ async def failure(call: Any) -> Failure:
 
 
 @asynccontextmanager
-async def services(directory: Path, world: World, *, join: bool = True, **options: Any) -> AsyncIterator[Services]:
+async def services(
+    directory: Path, world: World, *, join: bool = True, second_peers: Iterable[str] = (), **options: Any
+) -> AsyncIterator[Services]:
     """A ledger on `directory`, on one channel of all organisations of `world`."""
     running = Services(directory, world, Tls.create(), **options)
-    await running.start()
+    await running.start(second_peers=second_peers)
     try:
         if join:
             await running.ledger.join(world.genesis(CHANNEL))

@@ -115,8 +115,8 @@ async def flips(world: World, tmp_path: Path, count: int) -> Counter[str]:
 
 
 async def test_flipped_bits_are_found(world: World, tmp_path: Path) -> None:
-    outcomes = await flips(world, tmp_path, 36)
-    assert sum(count for kind, count in outcomes.items() if "found" in kind) > 12
+    outcomes = await flips(world, tmp_path, 26)
+    assert sum(count for kind, count in outcomes.items() if "found" in kind) > 8
 
 
 @pytest.mark.long
@@ -128,4 +128,10 @@ async def test_thousands_of_flipped_bits_are_found(
     with capsys.disabled():
         for kind in sorted(outcomes):
             print(f"\n{kind}: {outcomes[kind]}", end="")
-    assert not any(count for kind, count in outcomes.items() if kind.startswith("closed") and "nothing" in kind)
+    # SQLite makes the index of a write-ahead log anew. Of a closed file every byte counts, of what a killed process left
+    # those that SQLite reads: not the pages that the log replaces, and not the space within a page that holds nothing.
+    unread = {kind.rpartition(":")[0] for kind in outcomes if "nothing" in kind}
+    assert unread <= {
+        *(f"{state} {file}.sqlite-shm" for state in ("closed", "killed") for file in ("Org", "ledger")),
+        *(f"killed {file}.sqlite" for file in ("Org", "ledger")),
+    }

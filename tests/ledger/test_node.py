@@ -47,7 +47,6 @@ async def start(net: Services, peers: Sequence[NodeSpec], orderers: Sequence[Nod
         ({"listen": "127.0.0.1:²"}, "is not address:port"),
         ({"listen": "127.0.0.1:" + "1" * 5000}, "is not address:port"),
         ({"host": host_of("Org2MSP")}, "two nodes have this host name"),
-        ({"msp_id": "Org2MSP"}, "a second peer of Org2MSP"),
         ({"certificate_pem": b"no certificate"}, "cannot start peer0.org1msp"),
         ({"private_key_pem": b"no key"}, "cannot start peer0.org1msp"),
         ({"msp_config": b"\xff\xff"}, "not a serialised FabricMSPConfig"),

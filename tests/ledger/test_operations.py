@@ -220,7 +220,9 @@ async def test_requests_are_bounded(net: Services) -> None:
         assert (await member.get("/healthz", headers={"x": "y" * 200_000})).status_code == 431
     host, _, port = net.ledger.operations_address_of(ONE).rpartition(":")
     context = ssl.create_default_context(cadata=net.tls.root_pem.decode())
+    context.set_alpn_protocols(["h2", "http/1.1"])  # as browsers and curl offer
     reader, writer = await asyncio.open_connection(host, int(port), ssl=context, server_hostname="localhost")
+    assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
     writer.write(b"\x00\xff\r\n\r\n")
     assert (await reader.read(64)).startswith(b"HTTP/1.1 400")
     writer.close()

@@ -94,6 +94,8 @@ CASES = [
     (network(organizations=[{"name": name, "peers": 16} for name in NAMES], ports={"base": 65000}, channels=[{"name": "shared", "members": NAMES}], ordering_organizations=[{"operator": name, "nodes": 16} for name in NAMES], state_database="couchdb", ), None, "", ""),
     (network(ports={"base": 65000}, organizations=[{"name": f"{a}{b}", "peers": 16} for a in "ABCDEF" for b in "uvxyz"], ordering_organizations=[{"operator": f"A{b}"} for b in "uvx"], channels=[{"name": "shared", "members": ["Au", "Av", "Ax"]}]), "ports", "ports.base", "65535"),
     (channel(acls={"qscc/Anything": "Readers"}), "acl", "channels[0].acls.qscc/Anything", "no resource"),
+    (channel(read_only=["Nobody"]), "unknown-name", "channels[0].read_only[0]", "Nobody"),
+    (channel(read_only=NAMES), "read-only", "channels[0].read_only", "send transactions"),
     (channel(acls={"qscc/GetChainInfo": "Everybody"}), "acl", "channels[0].acls.qscc/GetChainInfo", "no policy"),
     (collection(members=[]), "collection", "chaincodes[0].collections[0].members", "either"),
     (collection(members=[], policy=BOTH), "collection", "chaincodes[0].collections[0].policy", "who holds"),

@@ -92,3 +92,18 @@ async def test_the_commands(network: Network, tmp_path: Path) -> None:
     await sovchain(network, "drop", "clean")
     refused = await sovchain(network, "revert", "clean", code=3)
     assert refused["error"]["what"] == "cannot use snapshot 'clean'"
+
+
+async def test_peers_lag_and_nodes_end_by_command(network: Network) -> None:
+    peer = network.topology.organization("Finance").peer_host
+    node = network.topology.ordering_organizations[0].orderer_host
+    lagging = await sovchain(network, "lag", peer, "--channel", "finance")
+    assert (lagging["host"], lagging["lagging"]) == (peer, ["finance"])
+    assert (await sovchain(network, "catch-up", peer))["lagging"] == []
+    await sovchain(network, "end", node)
+    states = {state["host"]: state for state in await sovchain(network, "nodes")}
+    assert (states[node]["running"], states[node]["kind"], states[peer]["running"]) == (False, "orderer", True)
+    await sovchain(network, "begin", node)
+    assert all(state.running for state in await network.ledger.nodes())
+    await sovchain(network, "lag", "nobody", code=3)
+    await sovchain(network, "lag", peer, "--blocks", "99", code=3)

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from fabric_protos.common import policies_pb2
 from fabric_protos.msp import msp_principal_pb2
+from policytrees import grow, holds, principal, rule
 
 from sovchain.protocol.errors import InvalidIdentity, PolicyUnsatisfied
 from sovchain.protocol.policies import SignaturePolicy, SignedData
 
 ORGANISATIONS = ("A", "B", "C")
 ROLES = ("member", "admin", "client", "peer")
-Tree = int | tuple[int, list["Tree"]]
 
 
 @dataclass(frozen=True)
@@ -53,49 +53,6 @@ class Msps:
         return identity.organisation == wanted.msp_identifier and role in ("member", identity.role)
 
 
-def holds(tree: Tree, principals: list[tuple[str, str]], signers: list[Signer]) -> bool:
-    """Whether the policy is met, by the rule of Fabric: greedily, left to right, each signer for one leaf."""
-
-    def walk(node: Tree, free: tuple[int, ...]) -> tuple[int, ...] | None:
-        """The signers that are still free after the node is met; None if it is not."""
-        if isinstance(node, int):
-            organisation, role = principals[node]
-            for place in free:
-                if signers[place].organisation == organisation and role in ("member", signers[place].role):
-                    return tuple(other for other in free if other != place)
-            return None
-        needed, parts = node
-        for part in parts:
-            left = walk(part, free)
-            if left is not None:
-                free, needed = left, needed - 1
-        return free if needed <= 0 else None
-
-    return walk(tree, tuple(range(len(signers)))) is not None
-
-
-def grow(chance: random.Random, leaves: int, depth: int) -> Tree:
-    if depth == 0 or chance.random() < 0.35:
-        return chance.randrange(leaves)
-    parts = [grow(chance, leaves, depth - 1) for _ in range(chance.randint(1, 4))]
-    return chance.randint(0, len(parts) + 1), parts
-
-
-def rule(tree: Tree) -> policies_pb2.SignaturePolicy:
-    if isinstance(tree, int):
-        return policies_pb2.SignaturePolicy(signed_by=tree)
-    needed, parts = tree
-    inner = policies_pb2.SignaturePolicy.NOutOf(n=needed, rules=[rule(part) for part in parts])
-    return policies_pb2.SignaturePolicy(n_out_of=inner)
-
-
-def principal(organisation: str, role: str) -> msp_principal_pb2.MSPPrincipal:
-    wanted = msp_principal_pb2.MSPRole(
-        msp_identifier=organisation, role=msp_principal_pb2.MSPRole.MSPRoleType.Value(role.upper())
-    )
-    return msp_principal_pb2.MSPPrincipal(principal=wanted.SerializeToString())
-
-
 PRINCIPALS = {(name, role): principal(name, role) for name in ORGANISATIONS for role in ROLES}
 
 
@@ -111,6 +68,11 @@ def compare(count: int, seed: int, signer_sets: int = 8) -> tuple[int, int]:
         envelope = policies_pb2.SignaturePolicyEnvelope(
             rule=rule(tree), identities=[PRINCIPALS[leaf] for leaf in leaves]
         )
+
+        def fits(signer: Signer, leaf: int, leaves: list[tuple[str, str]] = leaves) -> bool:
+            organisation, role = leaves[leaf]
+            return signer.organisation == organisation and role in ("member", signer.role)
+
         policy = SignaturePolicy(envelope, msps)  # type: ignore[arg-type]  # what it needs of them
         for _ in range(signer_sets):
             signed = [
@@ -124,7 +86,7 @@ def compare(count: int, seed: int, signer_sets: int = 8) -> tuple[int, int]:
                 answer = True
             except PolicyUnsatisfied:
                 answer = False
-            assert answer == holds(tree, leaves, counted), (tree, leaves, signed)
+            assert answer == holds(tree, counted, fits), (tree, leaves, signed)
             held, failed = held + answer, failed + (not answer)
     return held, failed
 

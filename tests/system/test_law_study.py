@@ -105,3 +105,20 @@ def test_conflicts_are_shown_with_file_and_place_and_repeal_is_a_command(network
     )
     assert (ended["state"], ended["missing"]) == ("open", ["regulator", "sector"])
     assert {one["kind"] for one in ended["findings"]} == {"unlegislated"}
+
+
+def test_a_law_goes_to_odrl_and_back_by_command(network: Sovchain, tmp_path: Path) -> None:
+    policy, back = tmp_path / "policy.jsonld", tmp_path / "law.cedar"
+    network.ok("law", "export", "GY-DS-2026", "--channel", "finance", "--output", policy)
+    # These commands are about files and take no --dir.
+    run = [sys.executable, "-m", "sovchain.cli", "law"]
+    done = subprocess.run(
+        [*run, "import", policy, "--output", back], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    again = subprocess.run([*run, "export", back], capture_output=True, text=True, timeout=60, check=False)
+    assert json.loads(again.stdout) == json.loads(policy.read_text())
+    policy.write_text(policy.read_text().replace('"credit-assessment"', '"advertising"'))
+    refused = subprocess.run([*run, "import", policy], capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 2
+    assert "why: $.permission[0].constraint[0].rightOperand: 'advertising' is not in the code list" in refused.stderr

@@ -38,6 +38,8 @@ MAX_CONFIG_BYTES = 1024 * 1024
 MAX_SERVICES = 256
 DEFAULT_ATTRIBUTE = "chaincode"
 READY_LINE = "ready"
+_GARBAGE_AFTER = 20_000
+"""New objects after which garbage is looked for: a call makes hundreds, of which nothing is left when it has ended."""
 HEALTH_VARIABLE = "CHAINCODE_HEALTH_ADDRESS"
 """Environment variable that says where the health endpoint listens."""
 DETERMINISM_VARIABLE = "SOVCHAIN_DETERMINISM"

@@ -25,12 +25,16 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class OrganizationDefinition:
-    """An organisation of a channel. `orderer_endpoints` ("host:port") are for ordering organisations."""
+    """An organisation of a channel. `orderer_endpoints` ("host:port") are for ordering organisations.
+
+    Of a `read_only` one only the admins are writers: ordering nodes refuse what its other identities send.
+    """
 
     msp_id: str
     msp_config: msp_config_pb2.FabricMSPConfig
     anchor_peers: Sequence[tuple[str, int]] = ()
     orderer_endpoints: Sequence[str] = ()
+    read_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -196,7 +200,7 @@ def _organization(definition: OrganizationDefinition, *, ordering: bool) -> conf
     config = msp_config_pb2.MSPConfig(type=0, config=definition.msp_config.SerializeToString(deterministic=True))
     _put(group, "MSP", config)
     _signature(group, "Readers", f"OR('{msp}.member')")
-    _signature(group, "Writers", f"OR('{msp}.member')")
+    _signature(group, "Writers", f"OR('{msp}.{'admin' if definition.read_only else 'member'}')")
     _signature(group, "Admins", f"OR('{msp}.admin')")
     if ordering:
         if definition.orderer_endpoints:

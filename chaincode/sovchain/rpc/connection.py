@@ -73,6 +73,7 @@ class GrpcProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._receiving = False
         self._paused = False
+        self._draining: list[asyncio.Future[None]] = []
         self._heard = True
         self._timer: asyncio.TimerHandle | None = None
         self._setup_timer: asyncio.TimerHandle | None = None
@@ -119,6 +120,13 @@ class GrpcProtocol(asyncio.Protocol):
         """End the connection at once; its streams end with this reason."""
         self.connection.lost(reason, code)
         self._abort(reason)
+
+    async def drain(self) -> None:
+        """Wait while the other side does not read what it was sent."""
+        while self._paused and not self.closed.is_set():
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._draining.append(waiter)
+            await waiter
 
     async def close(self, timeout_s: float = 5.0) -> None:
         """Send what is still to be sent within `timeout_s` seconds, then close."""
@@ -177,17 +185,24 @@ class GrpcProtocol(asyncio.Protocol):
         self.closed.set()
         self._begun.set()
         self._empty.set()
+        self._release_writers()
         if self._on_lost is not None:
             self._on_lost(self)
 
     def pause_writing(self) -> None:
-        """See `asyncio.BaseProtocol`: the flow control of HTTP/2 bounds what may wait."""
+        """See `asyncio.BaseProtocol`: the flow control of HTTP/2 bounds what may wait for one stream."""
         self._paused = True
+        if self.connection.serves and self._transport is not None:
+            # Who does not read the answers asks no more: short calls have no flow control that would bound them.
+            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """See `asyncio.BaseProtocol`."""
         self._paused = False
         self.connection.answers = 0
+        if self.connection.serves and self._transport is not None:
+            self._transport.resume_reading()
+        self._release_writers()
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -195,6 +210,12 @@ class GrpcProtocol(asyncio.Protocol):
         self._empty.clear()
         if self._on_stream is not None:
             self._on_stream(stream, self)
+
+    def _release_writers(self) -> None:
+        while self._draining:
+            waiter = self._draining.pop()
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _stream_ended(self, stream: Stream) -> None:
         if not self.connection.streams:

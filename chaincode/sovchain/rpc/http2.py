@@ -269,8 +269,7 @@ class Connection:
         self.closed = True
         streams, self._streams = self._streams, {}
         for stream in streams.values():
-            stream.local_done = True
-            stream.end(RpcError(reason, code))
+            stream.broken(RpcError(reason, code))
             self._ended(stream)
 
     @property
@@ -425,9 +424,8 @@ class Connection:
         self._abandoned += self.serves
         if self._abandoned > MAX_ABANDONED_STREAMS:
             raise Fault(ENHANCE_YOUR_CALM, "too many streams were cancelled")
-        stream.local_done = True
         text = f"the other side cancelled the stream (HTTP/2 error code {code})"
-        stream.end(RpcError(text, _CODES.get(code, INTERNAL), unprocessed=code == REFUSED_STREAM))
+        stream.broken(RpcError(text, _CODES.get(code, INTERNAL), unprocessed=code == REFUSED_STREAM))
         self.forget(stream)
 
     def _settings(self, flags: int, stream_id: int, payload: bytes) -> None:
@@ -474,8 +472,7 @@ class Connection:
         last = _number(payload[:4]) & MAX_WINDOW
         for stream_id in [each for each in self._streams if each > last and not self.serves]:
             stream = self._streams[stream_id]
-            stream.local_done = True
-            stream.end(RpcError("the other side took no more streams", unprocessed=True))
+            stream.broken(RpcError("the other side took no more streams", unprocessed=True))
             self.forget(stream)
 
     def _window_update(self, flags: int, stream_id: int, payload: bytes) -> None:

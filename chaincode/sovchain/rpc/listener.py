@@ -13,8 +13,8 @@ from sovchain.rpc.http2 import Limits
 from sovchain.rpc.log import Log
 from sovchain.rpc.stream import Stream
 
-MAX_CONNECTIONS: Final = 256
-"""Connections that one listener has open at a time; further ones are closed at once."""
+_CLOSE_S: Final = 0.5
+"""Longest wait for the other side's farewell when everything ends."""
 
 log = Log("sovchain.rpc.listener")
 
@@ -28,6 +28,7 @@ class Listener:
         tls: None for plain text.
         keepalive: when to give a silent connection up.
         limits: what each connection takes.
+        max_connections: connections at a time; further ones are closed at once.
     """
 
     def __init__(
@@ -38,7 +39,9 @@ class Listener:
         tls: ssl.SSLContext | None,
         keepalive: Keepalive,
         limits: Limits | None = None,
+        max_connections: int = 256,
     ) -> None:
+        self.max_connections = max_connections
         self._address = address
         self.on_stream = on_stream
         self._tls = tls
@@ -95,7 +98,7 @@ class Listener:
         self.refuse_connections()
         connections = list(self.connections)
         await asyncio.gather(*(connection.drained(grace_s) for connection in connections))
-        await asyncio.gather(*(connection.close() for connection in connections))
+        await asyncio.gather(*(connection.close(_CLOSE_S) for connection in connections))
 
     def _protocol(self) -> GrpcProtocol:
         return _Accepted(self)
@@ -109,8 +112,9 @@ class _Accepted(GrpcProtocol):
         self._listener = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if len(self._listener.connections) >= MAX_CONNECTIONS:
-            log.warning("connection refused", reason=f"{MAX_CONNECTIONS} are open")
+        most = self._listener.max_connections
+        if len(self._listener.connections) >= most:
+            log.warning("connection refused", reason=f"{most} are open")
             cast("asyncio.Transport", transport).abort()
             return
         self._listener.connections.add(self)

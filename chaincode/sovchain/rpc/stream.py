@@ -51,6 +51,8 @@ class Stream:
         metadata: the headers that it sent, on the server's side.
         held: whether a message counts against the stream's window until it is given back with `release`; otherwise the
             window opens again as soon as a message has come.
+        on_broken: called when the other side cancels the stream or the connection is gone, even if the other side had sent
+            all that it had to send before.
         on_sent: called whenever all that was to be sent has left; set by an owner that waits for that.
         on_message: called with each message; those that came before it was set come with the setting.
         on_end: called once when the other side sends nothing more: with None when it ended as it should.
@@ -62,6 +64,7 @@ class Stream:
         self.path = path
         self.metadata = metadata or {}
         self.held = False
+        self.on_broken: Callable[[], None] | None = None
         self.on_sent: Callable[[], None] | None = None
         self._connection = connection
         self.id = stream_id
@@ -260,6 +263,14 @@ class Stream:
         self._end, self._partial, self._on_message = (error,), bytearray(), _ignore
         if self._on_end is not None:
             self._on_end(error)
+
+    def broken(self, error: RpcError) -> None:
+        """The stream is over for both sides before its time."""
+        self.local_done = True
+        self._unsent.clear()
+        self.end(error)
+        if self.on_broken is not None:
+            self.on_broken()
 
     @property
     def remote_done(self) -> bool:

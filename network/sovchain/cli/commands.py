@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 import sovchain.cli.lawstudy_commands  # adds its commands to `law`
+import sovchain.cli.odrl_commands  # adds its commands to `law`
 import sovchain.cli.part_commands  # noqa: F401  # adds its command to `audit`
 from sovchain.cli.apply_commands import add_org, apply, plan, remove_org, upgrade
 from sovchain.cli.audit_commands import audit

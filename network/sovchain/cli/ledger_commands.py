@@ -1,4 +1,4 @@
-"""`sovchain ledger`: snapshots, dumps, time, block cutting and faults of a network on the embedded ledger."""
+"""`sovchain ledger`: snapshots, dumps, time, block cutting, lagging peers and faults of a network on the embedded ledger."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from sovchain.network.ledgertools import NetworkLedger
 
 ledger = typer.Typer(
-    help="What only the embedded ledger can: snapshots, dumps, time, blocks by hand, faults.", no_args_is_help=True
+    help="What only the embedded ledger can: snapshots, dumps, time, blocks by hand, lagging peers, faults.",
+    no_args_is_help=True,
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the snapshot.")]
@@ -185,6 +186,84 @@ async def cutting(
     Output(as_json=json_output).result(
         {"channel": channel, **_document(chain)}, f"{channel}: {_cutting(asdict(chain.cutting))}"
     )
+
+
+@ledger.command()
+@command
+async def lag(
+    peer: Annotated[str, typer.Argument(metavar="PEER", help="Host name of the peer, as `status` shows it.")],
+    blocks: Annotated[int | None, typer.Option(min=1, help="How many blocks behind; default: it stands still.")] = None,
+    channel: Annotated[str, typer.Option(help="Only on this channel; default: on all of its channels.")] = "",
+    directory: Directory = DEFAULT_DIRECTORY,
+    json_output: Json = False,
+) -> None:
+    """Have a peer fall behind: it answers, endorses and delivers as of an earlier block, until `catch-up`."""
+    async with _ledger(directory) as found:
+        state = await found.lag(peer, blocks=blocks, channel=channel)
+    how = "stands still" if blocks is None else f"stays {blocks} block{'s' if blocks > 1 else ''} behind"
+    at = ", ".join(f"{name} at height {state.heights[name]}" for name in state.lagging)
+    Output(as_json=json_output).result(_document(state), f"{peer} {how}: {at or 'it has no channel'}")
+
+
+@ledger.command(name="catch-up")
+@command
+async def catch_up(
+    peer: Annotated[str, typer.Argument(metavar="PEER", help="Host name of the peer.")],
+    channel: Annotated[str, typer.Option(help="Only on this channel; default: on all of its channels.")] = "",
+    directory: Directory = DEFAULT_DIRECTORY,
+    json_output: Json = False,
+) -> None:
+    """Have a peer that lags catch up."""
+    async with _ledger(directory) as found:
+        state = await found.catch_up(peer, channel=channel)
+    at = ", ".join(f"{name} at height {height}" for name, height in state.heights.items())
+    Output(as_json=json_output).result(_document(state), f"{peer}: {at or 'it has no channel'}")
+
+
+@ledger.command(name="end")
+@command
+async def end_node(
+    node: Annotated[str, typer.Argument(metavar="NODE", help="Host name of a peer or an ordering node.")],
+    directory: Directory = DEFAULT_DIRECTORY,
+    json_output: Json = False,
+) -> None:
+    """End a peer or an ordering node at once, as when its process dies; `begin` starts it again."""
+    async with _ledger(directory) as found:
+        states = await found.end_node(node)
+    Output(as_json=json_output).result(_document(states), f"{node} is down")
+
+
+@ledger.command(name="begin")
+@command
+async def begin_node(
+    node: Annotated[str, typer.Argument(metavar="NODE", help="Host name of a node that was ended.")],
+    directory: Directory = DEFAULT_DIRECTORY,
+    json_output: Json = False,
+) -> None:
+    """Start a node that was ended, on the same addresses."""
+    async with _ledger(directory) as found:
+        states = await found.begin_node(node)
+    Output(as_json=json_output).result(_document(states), f"{node} is up")
+
+
+@ledger.command()
+@command
+async def nodes(directory: Directory = DEFAULT_DIRECTORY, json_output: Json = False) -> None:
+    """List peers and ordering nodes: who runs, who lags, and what each has of its channels."""
+    async with _ledger(directory) as found:
+        states = await found.nodes()
+    Output(as_json=json_output).table(
+        _document(states),
+        "nodes",
+        ("node", "organisation", "kind", "state", "heights", "lags on"),
+        [
+            (
+                state.host, state.msp_id, state.kind, "up" if state.running else "down",
+                ", ".join(f"{name} {height}" for name, height in state.heights.items()), ", ".join(state.lagging),
+            )
+            for state in states
+        ],
+    )  # fmt: skip
 
 
 @ledger.command()

@@ -7,15 +7,19 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sovchain.cli.law_commands import load_organisations
+from sovchain.cli.law_commands import load_calendar, load_organisations
 from sovchain.cli.output import Output
 from sovchain.cli.problems import CommandError
 
 if TYPE_CHECKING:
     from sovchain.client import Network as Channel
+    from sovchain.contracts.core.calendar import Calendar
+    from sovchain.contracts.core.crossing_records import AnchorStatement
     from sovchain.network import Network
     from sovchain.sovereign import Answer, Committed, Proposed, Sovereign
 
@@ -136,6 +140,40 @@ async def admit(stage: Stage, channel: str, file: str, step: str) -> None:
     committed = await passed(stage, channel, lambda office: office.propose_admission(organisations))
     names = ", ".join(organisation.name for organisation in organisations)
     stage.done(step, channel, committed, f"admitted {names}")
+
+
+async def pin(stage: Stage, *channels: str) -> None:
+    """Have each of two channels pin whose peers speak for the other."""
+    from sovchain.sovereign import anchor_statement
+
+    for here, there in (channels, channels[::-1]):
+        policy = stage.network.topology.chaincode(there).endorsement_policy
+        async with stage.seen("Government", there) as channel:
+            statement = await anchor_statement(channel, policy=policy)
+        committed = await passed(stage, here, partial(_propose_anchor, statement))
+        stage.done(f"{here} pins {there}", here, committed, f"epoch 1: {policy}")
+
+
+async def _propose_anchor(statement: AnchorStatement, office: Sovereign) -> Proposed:
+    return await office.propose_anchor(statement)
+
+
+async def enact_calendars(stage: Stage, channel: str) -> None:
+    """Have the working-day calendars of this year and the next one enacted: the examples', and else a plain year."""
+    from sovchain.contracts.core.calendar import Calendar, local_day
+
+    year = local_day("CN", datetime.now(UTC)).year
+    for one in (year, year + 1):
+        file = stage.examples / "calendars" / f"cn-{one}.yaml"
+        plain = Calendar(jurisdiction="CN", year=one, source="a drill: a year without holidays", holidays=())
+        calendar = load_calendar(file) if file.exists() else plain
+        voted = await passed(stage, channel, partial(_propose_calendar, calendar))
+        days = f"{len(calendar.holidays)} holidays, {len(calendar.working_days)} make-up working days"
+        stage.done(f"enact the calendar of {one}", channel, voted, days)
+
+
+async def _propose_calendar(calendar: Calendar, office: Sovereign) -> Proposed:
+    return await office.propose_calendar(calendar)
 
 
 async def enact(stage: Stage, channel: str) -> None:

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-import grpc
-import grpc.aio
 import structlog
 from fabric_protos.peer import chaincode_event_pb2, chaincode_pb2, proposal_pb2, proposal_response_pb2
 from fabric_protos.peer import chaincode_shim_pb2 as shim
@@ -22,6 +20,7 @@ from google.protobuf.message import DecodeError
 from sovchain.ledger.errors import LedgerError
 from sovchain.ledger.transaction_context import MAX_KEYS_PER_REQUEST, TransactionContext
 from sovchain.protocol.errors import ProtocolError
+from sovchain.rpc.errors import RpcError
 
 EXECUTE_TIMEOUT_S: Final = 30.0
 """How long a chaincode may take for one transaction; chaincode.executetimeout of core.yaml."""
@@ -65,8 +64,8 @@ class StreamRefusedError(LedgerError):
 class Transport(Protocol):
     """A gRPC stream that a chaincode opened, over raw bytes."""
 
-    async def read(self) -> object:
-        """Return the next frame as bytes, or grpc.aio.EOF."""
+    async def read(self) -> bytes | None:
+        """Return the next frame, None at the end."""
         ...
 
     async def write(self, message: bytes, /) -> None:
@@ -75,7 +74,7 @@ class Transport(Protocol):
 
 
 class MessageStream(Protocol):
-    """A gRPC stream that this side opened (`sovchain.chaincode.grpcstream.Stream`)."""
+    """A gRPC stream that this side opened (`sovchain.rpc.stream.Stream`)."""
 
     def open(self, on_message: Callable[[bytes], None], on_end: Callable[[Exception | None], None]) -> None:
         """Say who takes the messages and the end."""
@@ -171,7 +170,7 @@ class ChaincodeStream:
                         await self._outgoing.join()
             self._end()
             writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError, grpc.RpcError, grpc.aio.UsageError):
+            with contextlib.suppress(asyncio.CancelledError, RpcError):
                 await writer
 
     async def run_on(self, stream: MessageStream) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,11 +19,10 @@ from typing import Self, TypeVar
 
 import structlog
 from fabric_protos.ledger.rwset import rwset_pb2
-from fabric_protos.peer import collection_pb2
 
-from sovchain.ledger.collections import LIFECYCLE_NAMESPACE, Collection, collections_of
+from sovchain.ledger.chainview import ChainInfo, ChainView, Follower
+from sovchain.ledger.collections import LIFECYCLE_NAMESPACE, collections_of
 from sovchain.ledger.committer import Committer, Prepared, check_chain_end, prepare_genesis
-from sovchain.ledger.couchdb import CouchState
 from sovchain.ledger.cutting import Cutting
 from sovchain.ledger.database import make_directory
 from sovchain.ledger.errors import (
@@ -57,8 +56,7 @@ from sovchain.ledger.saved import (
     saved_ledger,
     saved_private,
 )
-from sovchain.ledger.simulator import TxSimulator
-from sovchain.ledger.state import CommittedState, PrivateWriteSet, Snapshot, View, ViewPool
+from sovchain.ledger.state import CommittedState, View, ViewPool
 from sovchain.ledger.storage import ChainState, LedgerStore
 from sovchain.protocol.blocks import parse_block
 from sovchain.protocol.channelconfig import ChannelBundle
@@ -70,20 +68,11 @@ _T = TypeVar("_T")
 _log = structlog.get_logger("sovchain.ledger.channel")
 
 
-@dataclass(frozen=True)
-class ChainInfo:
-    """Height and header hashes at the end of the chain, as `qscc` GetChainInfo gives them."""
-
-    height: int
-    current_block_hash: bytes
-    previous_block_hash: bytes
-
-
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Channel:
+class Channel(ChainView):
     """One channel of the embedded ledger.
 
     Make it with `create` or `open`. Methods are called in the thread of the event loop that opened the channel, unless
@@ -99,27 +88,19 @@ class Channel:
         now: Callable[[], datetime],
     ) -> None:
         """For `create` and `open` only."""
-        self.channel_id = committer.chain.channel_id
         self._store = store
         self._private = dict(private)
         self._committer = committer
         self._orderer = orderer
         self._now = now
         self._pool = ViewPool(store, self._private)
-        self._view = self._pool.open(committer.chain.height)
-        self._reader = Snapshot(self._view)
-        self._chain: ChainState = committer.chain
-        self._bundle: ChannelBundle = committer.bundle
+        super().__init__(self._pool.open(committer.chain.height), committer.chain, committer.bundle)
         self._queue = OrderingQueue(committer.bundle.batch)
-        self._advanced = asyncio.Event()
         self._committing = asyncio.Lock()
-        self._waiters: dict[str, set[asyncio.Future[tuple[int, int]]]] = {}
-        self._collections: dict[str, Mapping[str, Collection]] = {}
         self._defined_at = committer.chain.height
         """Height since which no block has changed a chaincode's definition, an approval of one, or the configuration."""
         self._cutting = Cutting()
-        self._turn = 0
-        """How often the channel went back to a snapshot."""
+        self._followers: list[Follower] = []
         self._begun = self._handled = 0
         """Batches that were taken from the queue, and those of them that are committed or dropped."""
         self.faults = Faults()
@@ -185,16 +166,6 @@ class Channel:
             raise
 
     @property
-    def bundle(self) -> ChannelBundle:
-        """The configuration in force."""
-        return self._bundle
-
-    @property
-    def height(self) -> int:
-        """Number of committed blocks."""
-        return self._chain.height
-
-    @property
     def peer_msp_ids(self) -> tuple[str, ...]:
         """Organisations whose private data is kept here, sorted."""
         return tuple(self._private)
@@ -223,6 +194,12 @@ class Channel:
         self._committer.add_private(msp_id, store)
         self._pool.renew()
         return self._pool.open(self._chain.height)
+
+    def follower(self) -> Follower:
+        """A further view of the channel, of a peer that may fall behind."""
+        follower = Follower(self)
+        self._followers.append(follower)
+        return follower
 
     def lead(self, orderer: SigningNode) -> None:
         """Have the next blocks made by this ordering node."""
@@ -352,6 +329,8 @@ class Channel:
             self._show(view)
             self._queue.change(self._cutting.over(self._bundle.batch))
             self._release_waiters(lambda: ChannelReverted(self.channel_id))
+            for follower in self._followers:
+                follower.go_back()
 
     def _restore(self, folder: Path) -> tuple[Committer, View]:
         directory = self._store.path.parent
@@ -364,19 +343,6 @@ class Channel:
         committer = Committer(self._store, self._private, _stored_bundle(self._store, chain), chain, self._orderer)
         committer.recover()
         return committer, self._pool.open(chain.height)
-
-    # Simulation -----------------------------------------------------------------------------------------------------
-
-    async def snapshot(self) -> Snapshot:
-        """The state after the last committed block; close it. Raises `ChannelStopped`, `ChannelClosed`."""
-        self._check_running()
-        return Snapshot(self._view)
-
-    def simulator(
-        self, snapshot: Snapshot, msp_id: str, transaction_id: str = "", couchdb: CouchState | None = None
-    ) -> TxSimulator:
-        """A simulator on `snapshot` as the peer of `msp_id` sees it; the transaction id appears in error texts."""
-        return TxSimulator(snapshot, msp_id, self._bundle.application_msp_ids, transaction_id, couchdb)
 
     def store_private(self, transaction_id: str, endorsing_msp_id: str, private: rwset_pb2.TxPvtReadWriteSet) -> None:
         """Give each collection's private writes to the transient stores of its members, durably.
@@ -416,113 +382,6 @@ class Channel:
         """
         return height == other or min(height, other) >= self._defined_at
 
-    def collections(self, namespace: str) -> tuple[collection_pb2.StaticCollectionConfig, ...] | None:
-        """Collections that are in force for a chaincode, implicit ones last; None if it is not defined."""
-        found = self._collections.get(namespace)
-        if found is None:
-            found = collections_of(
-                namespace, lambda key: self._reader.get(LIFECYCLE_NAMESPACE, key), self._bundle.application_msp_ids
-            )
-            if found is None:
-                return None
-            self._collections[namespace] = found
-        return tuple(collection.config for collection in found.values())
-
-    def collections_before(self, namespace: str, number: int) -> Mapping[str, Collection]:
-        """Collections that were in force for a chaincode before block `number`; those of today's members for the rest.
-
-        Mirrors `core/ledger/confighistory/mgr.go` MostRecentCollectionConfigBelow with kv_ledger.go's implicit ones.
-        """
-
-        def get(key: str) -> bytes | None:
-            return self._reader.value_before(LIFECYCLE_NAMESPACE, key, number)
-
-        return collections_of(namespace, get, self._bundle.application_msp_ids) or {}
-
-    def private_written(self, msp_id: str, number: int) -> list[PrivateWriteSet]:
-        """What a committed block wrote to the collections that `msp_id` holds (`Snapshot.private_written`)."""
-        return self._reader.private_written(msp_id, number)
-
-    # What is committed ----------------------------------------------------------------------------------------------
-
-    def block(self, number: int) -> bytes | None:
-        """A committed block with its peer metadata (transaction filter and commit hash), None beyond the end."""
-        return self._reader.block(number)
-
-    def block_by_hash(self, header_hash: bytes) -> bytes | None:
-        """The block whose header has this hash."""
-        return self._reader.block_by_hash(header_hash)
-
-    def last_config_block(self) -> bytes:
-        """The block that holds the configuration in force."""
-        block = self._reader.block(self._chain.last_config)
-        if block is None:
-            raise StorageCorrupt(self._store.path, "the last configuration block is missing", self._chain.last_config)
-        return block
-
-    def chain_info(self) -> ChainInfo:
-        """Height and hashes at the end of the chain."""
-        return ChainInfo(self._chain.height, self._chain.last_hash, self._chain.previous_hash)
-
-    def block_number_of(self, transaction_id: str) -> int | None:
-        """Number of the block that has the transaction, valid or not."""
-        position = self.position_of(transaction_id)
-        return None if position is None else position[0]
-
-    def position_of(self, transaction_id: str) -> tuple[int, int] | None:
-        """(block number, index in the block) of the transaction."""
-        row = self._reader.transaction(transaction_id)
-        return None if row is None else (row.block, row.position)
-
-    def status(self, transaction_id: str) -> tuple[int, int] | None:
-        """(validation code, block number) of a committed transaction."""
-        row = self._reader.transaction(transaction_id)
-        return None if row is None else (row.code, row.block)
-
-    def reason(self, transaction_id: str) -> str:
-        """Why a committed transaction is invalid, in plain words; "" if it is valid or not there."""
-        row = self._reader.transaction(transaction_id)
-        return "" if row is None else row.reason
-
-    async def wait_for_commit(self, transaction_id: str) -> tuple[int, int]:
-        """(validation code, block number), at once if the transaction is committed, else when it is.
-
-        A snapshot taken after this returns contains the transaction's block. Raises `ChannelStopped`, `ChannelClosed`.
-        """
-        committed = self.status(transaction_id)
-        if committed is not None:
-            return committed
-        self._check_running()
-        waiter: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
-        waiting = self._waiters.setdefault(transaction_id, set())
-        waiting.add(waiter)
-        try:
-            return await waiter
-        finally:
-            waiting.discard(waiter)
-            if not waiting and self._waiters.get(transaction_id) is waiting:
-                del self._waiters[transaction_id]
-
-    async def blocks(self, start: int, stop: int | None = None) -> AsyncIterator[bytes]:
-        """Blocks from `start` to `stop`, both inclusive, waiting for those that are not there yet; no end without
-        `stop`.
-
-        Any number of readers: each holds one block at a time. Raises `ChannelStopped`, `ChannelClosed` when there is
-        nothing left to wait for, `ChannelReverted` when the channel went back to a snapshot.
-        """
-        number, turn = max(start, 0), self._turn
-        while stop is None or number <= stop:
-            if turn != self._turn:
-                raise ChannelReverted(self.channel_id)
-            advanced = self._advanced
-            block = self._reader.block(number) if number < self._chain.height else None
-            if block is None:
-                self._check_running()
-                await advanced.wait()
-                continue
-            yield block
-            number += 1
-
     async def close(self) -> None:
         """Commit what was accepted for ordering, then release the files. Waiters get `ChannelClosed`.
 
@@ -532,7 +391,8 @@ class Channel:
             self._closed = True
             self._queue.close()
         await asyncio.wait([self._pipeline])
-        self._release_waiters(lambda: ChannelClosed(self.channel_id))
+        for view in (self, *self._followers):
+            view._release_waiters(lambda: ChannelClosed(self.channel_id))
         if not self._released:
             self._released = True
             await asyncio.to_thread(self._close_files)
@@ -597,16 +457,13 @@ class Channel:
         if prepared.bundle is not self._bundle:
             self._bundle = prepared.bundle
             self._queue.change(self._cutting.over(prepared.bundle.batch))
-        for entry in prepared.record.index:
-            # The first copy of a transaction in a block takes its waiters along, as it takes the index entry.
-            for waiter in self._waiters.pop(entry.transaction_id, ()):
-                if not waiter.done():
-                    waiter.set_result((entry.code, prepared.record.number))
+        # The first copy of a transaction in a block takes its waiters along, as it takes the index entry.
+        self._answer_waiters(
+            (entry.transaction_id, entry.code, prepared.record.number) for entry in prepared.record.index
+        )
         self._advance()
-
-    def _show(self, view: View) -> None:
-        previous, self._reader, self._view = self._reader, Snapshot(view), view
-        previous.close()
+        for follower in self._followers:
+            follower.follow()
 
     async def _scrub(self) -> None:
         """Erase purged values from the write-ahead logs, which only readers of the main files leave alone.
@@ -627,30 +484,21 @@ class Channel:
         if await loop.run_in_executor(self._worker, self._store.restart_log):
             self._show(await loop.run_in_executor(self._worker, self._pool.open, self._chain.height))
 
-    def _advance(self) -> None:
-        advanced, self._advanced = self._advanced, asyncio.Event()
-        advanced.set()
-
     def _stop(self, error: Exception) -> None:
         reason = str(error) or type(error).__name__
         stopped = ChannelStopped(self.channel_id, f"committing block {self._chain.height} failed: {reason}")
         stopped.__cause__ = error
         self._stopped = stopped
         self._queue.close()
-        self._release_waiters(lambda: _caused(ChannelStopped(self.channel_id, stopped.reason), error))
-        self._advance()
-
-    def _release_waiters(self, error: Callable[[], Exception]) -> None:
-        waiters, self._waiters = self._waiters, {}
-        for waiting in waiters.values():
-            for waiter in waiting:
-                if not waiter.done():
-                    waiter.set_exception(error())
-        self._advance()
+        for view in (self, *self._followers):
+            view._release_waiters(lambda: _caused(ChannelStopped(self.channel_id, stopped.reason), error))
+            view._advance()
 
     def _close_files(self) -> None:
         self._worker.shutdown(wait=True)
         self._reader.close()
+        for follower in self._followers:
+            follower.end()
         self._pool.close()
         self._lookup.connection.close()
         for store in self._private.values():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fabric_protos.ledger.rwset import rwset_pb2
 from fabric_protos.peer import collection_pb2
 
-from sovchain.ledger.channel import Channel
+from sovchain.ledger.chainview import ChainView
 from sovchain.ledger.collections import Collection
 from sovchain.ledger.errors import CollectionMissing, LedgerError
 from sovchain.ledger.simulator import TxSimulator
@@ -24,7 +24,7 @@ from sovchain.protocol.policies import SignaturePolicy, SignedData
 class CreatorCollectionAccess:
     """What the signer of one proposal may do with the collections of a channel's chaincodes."""
 
-    channel: Channel
+    channel: ChainView
     signed: SignedData
 
     def permissions(self, simulator: TxSimulator, namespace: str, collection: str) -> tuple[bool, bool]:
@@ -47,7 +47,7 @@ class CreatorCollectionAccess:
 
 
 def readable_private_data(
-    channel: Channel, msp_id: str, number: int, signed: SignedData
+    channel: ChainView, msp_id: str, number: int, signed: SignedData
 ) -> dict[int, rwset_pb2.TxPvtReadWriteSet]:
     """What the peer of `msp_id` holds of a block's private data and the signer may read, by place in the block.
 
@@ -73,7 +73,7 @@ def readable_private_data(
     return found
 
 
-def _is_member(channel: Channel, config: collection_pb2.StaticCollectionConfig, signed: SignedData) -> bool:
+def _is_member(channel: ChainView, config: collection_pb2.StaticCollectionConfig, signed: SignedData) -> bool:
     try:
         SignaturePolicy(config.member_orgs_policy.signature_policy, channel.bundle.msps).evaluate([signed])
     except (PolicyUnsatisfied, ProtocolError):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from sovchain.ledger.channel import Channel
+from sovchain.ledger.chainview import ChainView
 from sovchain.ledger.errors import LedgerError
 from sovchain.ledger.package_store import PackageStore
 from sovchain.ledger.state import Snapshot
@@ -51,7 +51,7 @@ class Definitions:
         self._committed: dict[tuple[str, str], tuple[int, ChaincodeDefinition | None]] = {}
         self._approved: dict[tuple[str, str, str], tuple[int, str | None]] = {}
 
-    def committed(self, channel: Channel, snapshot: Snapshot, name: str) -> ChaincodeDefinition | None:
+    def committed(self, channel: ChainView, snapshot: Snapshot, name: str) -> ChaincodeDefinition | None:
         """Return the committed definition of a chaincode, None if the channel has none."""
         key = (channel.channel_id, name)
         cached = self._committed.get(key)
@@ -67,7 +67,7 @@ class Definitions:
         self._approved.clear()
 
     def endorsement_info(
-        self, channel: Channel, snapshot: Snapshot, name: str, msp_id: str, packages: PackageStore
+        self, channel: ChainView, snapshot: Snapshot, name: str, msp_id: str, packages: PackageStore
     ) -> EndorsementInfo:
         """Return what the peer of an organisation needs to run a chaincode.
 
@@ -87,7 +87,9 @@ class Definitions:
             raise DefinitionError(f"chaincode definition for '{name}' exists, but chaincode is not installed")
         return EndorsementInfo(definition, package_id)
 
-    def is_callable(self, channel: Channel, snapshot: Snapshot, name: str, msp_id: str, packages: PackageStore) -> bool:
+    def is_callable(
+        self, channel: ChainView, snapshot: Snapshot, name: str, msp_id: str, packages: PackageStore
+    ) -> bool:
         """Whether the peer of an organisation can run a chaincode (what discovery calls "has it installed")."""
         if name in SYSTEM_CHAINCODES:
             return True
@@ -98,7 +100,7 @@ class Definitions:
         return True
 
     def _package_id(
-        self, channel: Channel, snapshot: Snapshot, definition: ChaincodeDefinition, msp_id: str
+        self, channel: ChainView, snapshot: Snapshot, definition: ChaincodeDefinition, msp_id: str
     ) -> str | None:
         """Return the package that the organisation approved for this definition, None without an approval of it."""
         key = (channel.channel_id, definition.name, msp_id)

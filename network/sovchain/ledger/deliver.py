@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 import structlog
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from fabric_protos.common import common_pb2
 from fabric_protos.orderer import ab_pb2
 from fabric_protos.peer import events_pb2
@@ -22,7 +20,7 @@ from google.protobuf.message import DecodeError
 
 from sovchain.ledger.access import AccessDeniedError, check_timestamp
 from sovchain.ledger.broadcast import status_name
-from sovchain.ledger.channel import Channel
+from sovchain.ledger.chainview import ChainView
 from sovchain.ledger.collection_access import readable_private_data
 from sovchain.ledger.errors import LedgerError
 from sovchain.ledger.events import BlockUnreadableError, filtered_block
@@ -53,7 +51,7 @@ class _Refused(Exception):
 class Reader:
     """Who reads blocks, of which channel, at the node of which organisation, and what they asked for."""
 
-    channel: Channel
+    channel: ChainView
     msp_id: str
     signed: SignedData
     seek: ab_pb2.SeekInfo
@@ -73,7 +71,7 @@ class DeliverKind:
 
     name: str
     data_type: str
-    policy: Callable[[Channel], str]
+    policy: Callable[[ChainView], str]
     block: Callable[[Reader, bytes], bytes]
     status: Callable[[int], bytes]
 
@@ -89,7 +87,7 @@ class DeliverHandler:
     def __init__(
         self,
         registry: Registry,
-        channel_of: Callable[[str], Channel | None],
+        channel_of: Callable[[str], ChainView | None],
         kind: DeliverKind,
         *,
         msp_id: str = "",
@@ -208,7 +206,7 @@ class DeliverHandler:
 class _Session:
     """Whether the client may go on reading: judged again when the configuration changes or its certificate expires."""
 
-    def __init__(self, registry: Registry, channel: Channel, kind: DeliverKind, signed: SignedData) -> None:
+    def __init__(self, registry: Registry, channel: ChainView, kind: DeliverKind, signed: SignedData) -> None:
         self._registry = registry
         self._channel = channel
         self._kind = kind
@@ -240,15 +238,15 @@ def _expiry(identity: bytes) -> datetime | None:
 
 def _check_binding(claimed: bytes, context: Context) -> None:
     """Check that the request names the TLS certificate of its connection. Mirrors common/deliver/binding.go."""
-    shown = tuple(context.auth_context().get("x509_pem_cert", ()))
+    shown = context.client_certificate
     if not claimed or not shown:
         raise _Refused(common_pb2.BAD_REQUEST, "the request or the connection has no TLS client certificate")
-    actual = hashlib.sha256(x509.load_pem_x509_certificate(shown[0]).public_bytes(Encoding.DER)).digest()
+    actual = hashlib.sha256(shown).digest()
     if actual != claimed:
         raise _Refused(common_pb2.BAD_REQUEST, "the request names another TLS client certificate")
 
 
-def _range(channel: Channel, seek: ab_pb2.SeekInfo) -> tuple[int, int | None]:
+def _range(channel: ChainView, seek: ab_pb2.SeekInfo) -> tuple[int, int | None]:
     """Return the first and the last block to send; the last is None for a range without end."""
     start = _position(channel, seek.start)
     if start is None or start > channel.height:
@@ -269,7 +267,7 @@ def _range(channel: Channel, seek: ab_pb2.SeekInfo) -> tuple[int, int | None]:
     return start, 0 if start == 0 else None
 
 
-def _position(channel: Channel, position: ab_pb2.SeekPosition) -> int | None:
+def _position(channel: ChainView, position: ab_pb2.SeekPosition) -> int | None:
     """Mirrors common/ledger/blockledger/fileledger/impl.go Iterator."""
     kind = position.WhichOneof("Type")
     if kind == "oldest":
@@ -352,5 +350,5 @@ PEER_BLOCKS_WITH_PRIVATE_DATA: Final = DeliverKind(
     _peer_status,
 )
 ORDERER_BLOCKS: Final = DeliverKind(
-    "orderer blocks", "block", lambda _: "/Channel/Readers", _orderer_block, _orderer_status
+    "orderer blocks", "block", lambda _: "/ChainView/Readers", _orderer_block, _orderer_status
 )

@@ -13,8 +13,6 @@ from typing import Final
 
 import grpc
 import structlog
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from fabric_protos.common import configuration_pb2
 from fabric_protos.discovery import protocol_pb2
 from fabric_protos.gossip import message_pb2
@@ -22,7 +20,7 @@ from fabric_protos.peer import proposal_response_pb2
 from google.protobuf.message import DecodeError
 
 from sovchain.ledger.access import AccessDeniedError
-from sovchain.ledger.channel import Channel
+from sovchain.ledger.chainview import ChainView
 from sovchain.ledger.endorsement_plan import EndorsementPlanner
 from sovchain.ledger.errors import LedgerError
 from sovchain.ledger.peer import Peer
@@ -94,8 +92,9 @@ class Discovery:
             self._peer.local.authorize("Admins", signed)
             if kind != "local_peers":
                 raise _QueryError("unknown or missing request type")
-            return self._members(registry.peers.values(), lambda _: None)
-        channel = registry.channel_of(self._peer.msp_id, query.channel)
+            running = [peer for peer in registry.peers.values() if peer.is_running]
+            return self._members(running, lambda _: None)
+        channel = registry.channel_of(self._peer, query.channel)
         if channel is None:
             raise AccessDeniedError(f"the peer is not on channel {query.channel}")
         registry.access(channel).authorize_by_policy(WRITERS, signed)
@@ -110,15 +109,15 @@ class Discovery:
 
     # Peers --------------------------------------------------------------------------------------------------------
 
-    def _channel_members(self, channel: Channel, snapshot: Snapshot, wanted: _Interest) -> protocol_pb2.QueryResult:
+    def _channel_members(self, channel: ChainView, snapshot: Snapshot, wanted: _Interest) -> protocol_pb2.QueryResult:
         peers = self._peer.registry.peers_of(channel)
-        planner = EndorsementPlanner(self._peer.registry, channel, snapshot)
+        planner = EndorsementPlanner(self._peer.registry, channel, snapshot, self._peer)
         for call in wanted.chaincodes:
-            able = planner.peers_with(call.name)
-            peers = [peer for peer in peers if peer.msp_id in able]
+            able = planner.all_with(call.name)
+            peers = [peer for peer in peers if peer in able]
         return self._members(peers, self._state_info(channel, snapshot))
 
-    def _state_info(self, channel: Channel, snapshot: Snapshot) -> Callable[[Peer], message_pb2.Envelope]:
+    def _state_info(self, channel: ChainView, snapshot: Snapshot) -> Callable[[Peer], message_pb2.Envelope]:
         definitions = self._peer.registry.definitions
         names = [
             key.removeprefix(_METADATA_PREFIX)
@@ -127,7 +126,7 @@ class Discovery:
         committed = {name: definitions.committed(channel, snapshot, name) for name in names}
 
         def state_info(peer: Peer) -> message_pb2.Envelope:
-            properties = message_pb2.Properties(ledger_height=channel.height)
+            properties = message_pb2.Properties(ledger_height=self._peer.registry.height_of(peer, channel.channel_id))
             properties.chaincodes.add(name=LIFECYCLE_NAMESPACE, version="1")
             for name, definition in committed.items():
                 if definition and definitions.is_callable(channel, snapshot, name, peer.msp_id, peer.packages):
@@ -150,7 +149,7 @@ class Discovery:
     # Endorsers ----------------------------------------------------------------------------------------------------
 
     def _endorsers(
-        self, channel: Channel, snapshot: Snapshot, interests: Iterable[_Interest]
+        self, channel: ChainView, snapshot: Snapshot, interests: Iterable[_Interest]
     ) -> protocol_pb2.QueryResult:
         wanted = list(interests)
         if not wanted:
@@ -166,21 +165,23 @@ class Discovery:
 
     def _descriptor(
         self,
-        channel: Channel,
+        channel: ChainView,
         snapshot: Snapshot,
         interest: _Interest,
         state_info: Callable[[Peer], message_pb2.Envelope],
     ) -> protocol_pb2.EndorsementDescriptor:
-        planner = EndorsementPlanner(self._peer.registry, channel, snapshot)
+        planner = EndorsementPlanner(self._peer.registry, channel, snapshot, self._peer)
         try:
             layouts = planner.layouts(interest, self._peer.msp_id)[:_MAX_LAYOUTS]
         except (LedgerError, ProtocolError) as error:
             raise _QueryError(f"failed constructing descriptor for {' '.join(str(interest).split())}") from error
         groups = {msp_id: f"G{number}" for number, msp_id in enumerate(sorted(frozenset().union(*layouts)))}
+        able = planner.all_with(interest.chaincodes[0].name)
         descriptor = protocol_pb2.EndorsementDescriptor(chaincode=interest.chaincodes[0].name)
         for msp_id, group in groups.items():
-            peer = self._peer.registry.peers[msp_id]
-            descriptor.endorsers_by_groups[group].peers.append(_peer(peer, state_info(peer)))
+            for peer in able:
+                if peer.msp_id == msp_id:
+                    descriptor.endorsers_by_groups[group].peers.append(_peer(peer, state_info(peer)))
         for layout in layouts:
             quantities = {groups[msp_id]: 1 for msp_id in layout}
             descriptor.layouts.add(quantities_by_group=quantities)
@@ -203,7 +204,7 @@ def _pki_id(identity: bytes) -> bytes:
     return hashlib.sha256(identity).digest()
 
 
-def _config(channel: Channel) -> protocol_pb2.ConfigResult:
+def _config(channel: ChainView) -> protocol_pb2.ConfigResult:
     """The organisations' MSPs, and where the ordering nodes of each are."""
     root = channel.bundle.config.channel_group
     result = protocol_pb2.ConfigResult()
@@ -235,10 +236,10 @@ def _addresses(encoded: bytes) -> list[str]:
 
 
 def _check_binding(claimed: bytes, context: Context) -> None:
-    shown = tuple(context.auth_context().get("x509_pem_cert", ()))
+    shown = context.client_certificate
     if not shown:
         raise StatusError(grpc.StatusCode.UNKNOWN, "client didn't send a TLS certificate")
-    actual = hashlib.sha256(x509.load_pem_x509_certificate(shown[0]).public_bytes(Encoding.DER)).digest()
+    actual = hashlib.sha256(shown).digest()
     if actual != claimed:
         raise StatusError(
             grpc.StatusCode.UNKNOWN, "client claimed TLS hash doesn't match computed TLS hash from gRPC stream"

@@ -16,7 +16,7 @@ from fabric_protos.msp import msp_principal_pb2
 from fabric_protos.peer import policy_pb2, proposal_response_pb2
 from google.protobuf.message import DecodeError
 
-from sovchain.ledger.channel import Channel
+from sovchain.ledger.chainview import ChainView
 from sovchain.ledger.errors import LedgerError
 from sovchain.ledger.registry import Registry
 from sovchain.ledger.state import Snapshot
@@ -65,7 +65,7 @@ class KnownPlan:
     able: Mapping[str, Layout]
     layouts: tuple[Layout, ...]
 
-    def holds(self, channel: Channel, height: int, peers: tuple[str, ...], able: Mapping[str, Layout]) -> bool:
+    def holds(self, channel: ChainView, height: int, peers: tuple[str, ...], able: Mapping[str, Layout]) -> bool:
         """Whether working them out anew for a snapshot of this height would give the same."""
         return (
             channel.bundle is self.bundle
@@ -78,20 +78,37 @@ class KnownPlan:
 class EndorsementPlanner:
     """Makes layouts for transactions on one channel, as one snapshot shows its chaincodes."""
 
-    def __init__(self, registry: Registry, channel: Channel, snapshot: Snapshot) -> None:
+    def __init__(self, registry: Registry, channel: ChainView, snapshot: Snapshot, asked: Peer) -> None:
+        """`asked` is the peer that plans."""
         self._registry = registry
         self._channel = channel
         self._snapshot = snapshot
+        self._asked = asked
 
     def peers_with(self, chaincode: str) -> dict[str, Peer]:
-        """Return the peers of the channel that can run a chaincode, by MSP id."""
-        return {
-            peer.msp_id: peer
+        """Return one peer of each organisation that can run a chaincode, by MSP id: the best of `all_with`."""
+        found: dict[str, Peer] = {}
+        for peer in self.all_with(chaincode):
+            found.setdefault(peer.msp_id, peer)
+        return found
+
+    def all_with(self, chaincode: str) -> list[Peer]:
+        """Return the peers of the channel that can run a chaincode.
+
+        By organisation; in each those with more blocks come first, then the peer that plans
+        (internal/pkg/gateway/registry.go sorter).
+        """
+        able = [
+            peer
             for peer in self._registry.peers_of(self._channel)
             if self._registry.definitions.is_callable(
                 self._channel, self._snapshot, chaincode, peer.msp_id, peer.packages
             )
-        }
+        ]
+        name = self._channel.channel_id
+        return sorted(
+            able, key=lambda peer: (peer.msp_id, -self._registry.height_of(peer, name), peer is not self._asked)
+        )
 
     def layouts(self, interest: proposal_response_pb2.ChaincodeInterest, preferred: str) -> list[Layout]:
         """Return the sets of organisations that satisfy the policies of everything in the interest.

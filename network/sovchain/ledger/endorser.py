@@ -54,7 +54,7 @@ class Endorser:
         """
         metrics = self._peer.metrics
         try:
-            proposal = check_proposal(signed, self._peer.registry, self._peer.msp_id, self._peer.local)
+            proposal = check_proposal(signed, self._peer.registry, self._peer)
         except ChannelNotFoundError as error:
             metrics.proposals_received.add()
             return _failed(str(error))

@@ -15,7 +15,7 @@ import structlog
 from fabric_protos.gateway import gateway_pb2
 from fabric_protos.peer import proposal_response_pb2
 
-from sovchain.ledger.channel import Channel
+from sovchain.ledger.chainview import ChainView
 from sovchain.ledger.difference import NonDeterminismError
 from sovchain.ledger.endorsement_plan import EndorsementPlanner, Layout, NoPlanError
 from sovchain.ledger.peer import Peer
@@ -62,7 +62,7 @@ class EndorsementCollector:
     """Collects the endorsements of one proposal at the gateway of one peer."""
 
     gateway: Peer
-    channel: Channel
+    channel: ChainView
     run: ProposalRun
     planner: EndorsementPlanner
     _simulations: dict[str, Simulation] = field(default_factory=dict)
@@ -190,7 +190,7 @@ class EndorsementCollector:
         msp_id, reference = next(iter(self._simulations.items()))
         if reference.payload == simulation.payload:
             return True
-        peer = self.gateway.registry.peers[simulation.msp_id]
+        peer = able[simulation.msp_id]
         self._details.append(error_detail(peer.address, peer.msp_id, _MISMATCH))
         # Do the organisations see different data, or does the chaincode not repeat itself? One peer alone tells.
         if self.gateway.registry.simulate_twice != "never":

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError, Message
 
 from sovchain.ledger.access import AccessDeniedError
 from sovchain.ledger.broadcast import Broadcaster, status_name
-from sovchain.ledger.channel import Channel
+from sovchain.ledger.chainview import ChainView
 from sovchain.ledger.difference import NonDeterminismError
 from sovchain.ledger.endorsement_plan import EndorsementPlanner, undefined_chaincode_text
 from sovchain.ledger.endorsing import TRANSIENT_PROTECTED, EndorsementCollector, no_peers_text, refusal_of
@@ -92,9 +92,9 @@ class Gateway:
         protected = bool(parsed.transient) and not targets
         if protected:
             targets = [self._peer.msp_id]
-        planner = EndorsementPlanner(self._registry, channel, await run.snapshot(channel))
-        able = planner.peers_with(parsed.chaincode)
-        peers = [peer for msp_id, peer in able.items() if not targets or msp_id in targets]
+        planner = EndorsementPlanner(self._registry, channel, await run.snapshot(channel), self._peer)
+        able = planner.all_with(parsed.chaincode)
+        peers = [peer for peer in able if not targets or peer.msp_id in targets]
         if not peers:
             text = f"no peers available to evaluate chaincode {parsed.chaincode} in channel {channel.channel_id}"
             if protected:
@@ -103,7 +103,7 @@ class Gateway:
                     f"protect transient data: {text}"
                 )
             raise StatusError(_Code.FAILED_PRECONDITION, text)
-        return sorted(peers, key=lambda peer: (peer.msp_id != self._peer.msp_id, peer.msp_id))
+        return sorted(peers, key=lambda peer: peer.msp_id != self._peer.msp_id)
 
     async def _evaluate_on_peers(self, run: ProposalRun, peers: list[Peer]) -> Simulation:
         twice = self._registry.simulate_twice == "always"
@@ -146,7 +146,7 @@ class Gateway:
         run = ProposalRun(proposal)
         try:
             channel = _channel(proposal)
-            planner = EndorsementPlanner(self._registry, channel, await run.snapshot(channel))
+            planner = EndorsementPlanner(self._registry, channel, await run.snapshot(channel), self._peer)
             collector = EndorsementCollector(self._peer, channel, run, planner)
             if request.endorsing_organizations:
                 endorsed = await collector.from_organizations(request.endorsing_organizations)
@@ -163,7 +163,7 @@ class Gateway:
             raise _invalid("a prepared transaction is required")
         if not request.prepared_transaction.signature:
             raise _invalid("prepared transaction must be signed")
-        if self._registry.channel_of(self._peer.msp_id, request.channel_id) is None:
+        if self._registry.channel_of(self._peer, request.channel_id) is None:
             raise StatusError(_Code.FAILED_PRECONDITION, _no_config(request.channel_id))
         try:
             await self._broadcaster.order(request.prepared_transaction.SerializeToString())
@@ -183,7 +183,7 @@ class Gateway:
         Raises ProposalRefusedError, ChannelNotFoundError, and StatusError INVALID_ARGUMENT for what is no proposal.
         """
         try:
-            proposal = check_proposal(signed, self._registry, self._peer.msp_id, self._peer.local)
+            proposal = check_proposal(signed, self._registry, self._peer)
         except ProposalRefusedError as error:
             if not error.filtered:
                 self._peer.metrics.refused(error.rule, *error.call)
@@ -246,8 +246,8 @@ class Gateway:
         except LedgerError as error:
             raise StatusError(_Code.ABORTED, str(error)) from error
 
-    def _authorized(self, channel_id: str, resource: str, signed: SignedData) -> Channel:
-        channel = self._registry.channel_of(self._peer.msp_id, channel_id)
+    def _authorized(self, channel_id: str, resource: str, signed: SignedData) -> ChainView:
+        channel = self._registry.channel_of(self._peer, channel_id)
         try:
             if channel is None:
                 raise AccessDeniedError(f"Failed to get policy manager for channel [{channel_id}]")
@@ -257,7 +257,7 @@ class Gateway:
         return channel
 
 
-def _start_block(channel: Channel, position: ab_pb2.SeekPosition) -> int:
+def _start_block(channel: ChainView, position: ab_pb2.SeekPosition) -> int:
     kind = position.WhichOneof("Type")
     if kind is None or kind == "next_commit":
         return channel.height
@@ -266,7 +266,7 @@ def _start_block(channel: Channel, position: ab_pb2.SeekPosition) -> int:
     raise _invalid(f"invalid start position type: {kind}")
 
 
-def _channel(proposal: CheckedProposal) -> Channel:
+def _channel(proposal: CheckedProposal) -> ChainView:
     assert proposal.channel is not None, "the gateway refuses proposals without a channel"
     return proposal.channel
 

@@ -16,7 +16,7 @@ from fabric_protos.peer.lifecycle import lifecycle_pb2
 from google.protobuf.message import DecodeError, Message
 
 from sovchain.ledger.access import AccessDeniedError
-from sovchain.ledger.channel import Channel
+from sovchain.ledger.chainview import ChainView
 from sovchain.ledger.collection_checks import check_collections
 from sovchain.ledger.definitions import DefinitionError
 from sovchain.ledger.errors import LedgerError
@@ -113,7 +113,7 @@ def _authorized(call: SystemCall, function: str) -> _Operation:
 class _State:
     """The lifecycle's state of one channel, seen by one transaction."""
 
-    channel: Channel
+    channel: ChainView
     simulator: TxSimulator
     msp_id: str
 
@@ -199,7 +199,7 @@ async def _references(call: SystemCall) -> dict[str, dict[str, list[ChaincodeDef
     references: dict[str, dict[str, list[ChaincodeDefinition]]] = {}
     registry, peer = call.registry, call.peer
     for channel_id in sorted(registry.channels):
-        channel = registry.channel_of(peer.msp_id, channel_id)
+        channel = registry.channel_of(peer, channel_id)
         if channel is None:
             continue
         with await channel.snapshot() as snapshot:

@@ -7,25 +7,23 @@ import contextlib
 import fcntl
 import ipaddress
 import os
-import re
 import shutil
-import ssl
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
 import grpc
-import grpc.aio
 import structlog
 from fabric_protos.common import common_pb2
 from google.protobuf.message import DecodeError
 
-from sovchain.ledger.access import load_msp
 from sovchain.ledger.broadcast import Broadcaster
 from sovchain.ledger.chaincode_stream import EXECUTE_TIMEOUT_S, StreamRefusedError
+from sovchain.ledger.chainview import ChainView
 from sovchain.ledger.channel import Channel
 from sovchain.ledger.clock import LedgerClock
 from sovchain.ledger.consenters import Consenters
@@ -42,6 +40,7 @@ from sovchain.ledger.discovery import Discovery
 from sovchain.ledger.endorser import Endorser
 from sovchain.ledger.errors import GenesisRefused, LedgerError, StorageCorrupt
 from sovchain.ledger.gateway import Gateway
+from sovchain.ledger.nodespec import NodeConfigurationError, NodeSpec, check_specs, make_peer, signing_node
 from sovchain.ledger.operations.endpoints import orderer_operations, peer_operations, serve_https
 from sovchain.ledger.operations.https import Handler, HttpsServer
 from sovchain.ledger.operations.metrics import LedgerMetrics, NodeMetrics, OrdererMetrics
@@ -53,16 +52,16 @@ from sovchain.ledger.rpcstatus import StatusError
 from sovchain.ledger.saved import LEDGER_FILE
 from sovchain.ledger.service import Context, Service
 from sovchain.ledger.storage import LedgerStore
-from sovchain.ledger.tls import SERVER_OPTIONS, check_server_tls, server_credentials
+from sovchain.ledger.tls import MAX_CONNECTIONS, SERVER_KEEPALIVE, SERVER_LIMITS, check_server_tls
 from sovchain.ledger.tools import LedgerTools, stored_shift
 from sovchain.protocol.channelconfig import ChannelBundle
-from sovchain.protocol.crypto import load_private_key
 from sovchain.protocol.errors import ProtocolError
-from sovchain.protocol.identity import parse_identity, serialize_identity
+from sovchain.rpc.errors import AddressError, TlsError
+from sovchain.rpc.server import Server
+from sovchain.rpc.tls import server_context
 
 BROADCAST_CONCURRENCY: Final = 2_500
 CHAINCODE_STREAMS: Final = 1_000
-_PORT: Final = re.compile(r"[0-9]{1,5}")
 _log = structlog.get_logger("sovchain.ledger.node")
 
 
@@ -91,51 +90,6 @@ class DirectoryInUseError(LedgerError):
         self.directory = directory
 
 
-class NodeConfigurationError(LedgerError):
-    """A node's description cannot be used. `node` is its host name, `reason` says what is wrong."""
-
-    def __init__(self, node: str, reason: str) -> None:
-        super().__init__(f"cannot start {node}: {reason}; correct the node's certificates, keys or address")
-        self.node = node
-        self.reason = reason
-
-
-@dataclass(frozen=True)
-class NodeSpec:
-    """One peer or ordering node: its identity, its TLS certificate and the address it listens on.
-
-    Attributes:
-        msp_id: MSP id of the organisation that owns the node.
-        host: host name in the node's TLS certificate, for example "peer0.finance.guiyang.example".
-        listen: "address:port"; port 0 lets the system choose (see `EmbeddedLedger.address_of`).
-        certificate_pem: enrolment certificate of the node (NodeOU peer or orderer).
-        private_key_pem: PKCS#8 private key of `certificate_pem`. Never logged, left out of the repr.
-        tls_certificate_pem: TLS server certificate, with its chain.
-        tls_private_key_pem: private key of `tls_certificate_pem`. Never logged, left out of the repr.
-        tls_root_pems: TLS roots of the node's organisation; client certificates are checked against them when
-            `client_auth` is set.
-        client_auth: demand a TLS client certificate (mutual TLS); deliver requests are then bound to it.
-        msp_config: serialised msp.FabricMSPConfig of the organisation, which judges proposals without a channel
-            (package installation, list of channels). Without it, the MSP of the first joined channel is used, and
-            such proposals are refused until a channel is joined.
-        operations_listen: "address:port" of health, version, metrics and log levels over HTTPS; empty: none.
-        admin_listen: "address:port" of an ordering node's administration of its channels; empty: none.
-    """
-
-    msp_id: str
-    host: str
-    listen: str
-    certificate_pem: bytes
-    private_key_pem: bytes = field(repr=False)
-    tls_certificate_pem: bytes
-    tls_private_key_pem: bytes = field(repr=False)
-    tls_root_pems: bytes
-    client_auth: bool = False
-    msp_config: bytes = field(default=b"", repr=False)
-    operations_listen: str = ""
-    admin_listen: str = ""
-
-
 class EmbeddedLedger:
     """All nodes of one network in this process, over one directory. Build it with `start`, end it with `stop`."""
 
@@ -144,17 +98,20 @@ class EmbeddedLedger:
         self._directory = directory
         self._registry = registry
         self._signers = signers
-        self._servers: dict[str, grpc.aio.Server] = {}
+        self._servers: dict[str, Server] = {}
         self._consenters = Consenters(directory, signers)
         self._broadcaster = Broadcaster(registry, self._consenters)
         self._addresses: dict[str, str] = {}
         self._https: dict[str, list[HttpsServer]] = {}
+        self._specs: dict[str, NodeSpec] = {}
+        self._orderer_hosts: set[str] = set()
+        self._execute_timeout_s = EXECUTE_TIMEOUT_S
         self._metrics = LedgerMetrics()
         self._joining: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._lock: int | None = None
         self._stopped = False
         registry.join = self.join
-        self.tools = LedgerTools(directory, registry, registry.clock, registry.faults)
+        self.tools = LedgerTools(directory, registry, registry.clock, registry.faults, self)
         """What no peer of Fabric offers: snapshots, time, faults and more."""
 
     @classmethod
@@ -172,7 +129,7 @@ class EmbeddedLedger:
 
         Args:
             directory: where state lives: `ledger/<channel>/` and `peers/<MSP>/packages` below it.
-            peers: one peer for each organisation.
+            peers: the peers; of several of one organisation the first is who is asked for it.
             orderers: the ordering nodes. A channel's blocks are signed by the first one whose organisation orders it.
             simulate_twice: see `SimulateTwice`.
             state_database: see `StateDatabase`.
@@ -184,13 +141,13 @@ class EmbeddedLedger:
             DirectoryInUseError: another process has the directory open.
             LedgerError: a stored channel cannot be opened (other format version, damaged).
         """
-        _check_specs(peers, orderers)
+        check_specs(peers, orderers)
         registry = Registry(
             simulate_twice=simulate_twice,
             state_database=state_database,
             clock=LedgerClock(stored_shift(directory)),
         )
-        signers = [(spec.host, _signer(spec)) for spec in orderers]
+        signers = [(spec.host, signing_node(spec)) for spec in orderers]
         ledger = cls(directory, registry, signers)
         try:
             ledger._lock_directory()
@@ -242,7 +199,7 @@ class EmbeddedLedger:
                     if member in self._registry.peers and msp_id in (None, member):
                         await existing.admit(member)
                 return
-            await self._create(genesis_block, bundle, tuple(self._registry.peers))
+            await self._create(genesis_block, bundle, [peer.msp_id for peer in self._registry.peers.values()])
 
     async def _create(self, genesis_block: bytes, bundle: ChannelBundle, peer_msp_ids: Sequence[str]) -> Channel:
         members = [msp_id for msp_id in bundle.application_msp_ids if msp_id in peer_msp_ids]
@@ -294,6 +251,7 @@ class EmbeddedLedger:
             if self._consenters.hosts(channel) or channel.peer_msp_ids:
                 return
             del self._registry.channels[channel_id]
+            self._registry.drop(channel)
             await channel.close()
             await asyncio.to_thread(shutil.rmtree, self._channel_directory(channel_id))
             self._consenters.forget(channel_id)
@@ -310,29 +268,80 @@ class EmbeddedLedger:
 
         Raises AddressInUseError, NodeConfigurationError.
         """
+        self._execute_timeout_s = execute_timeout_s
         for spec in peers:
-            if spec.host not in self._servers:
+            if spec.host not in self._specs:
                 await self._start_peer(spec, execute_timeout_s)
         for spec in orderers:
-            if spec.host not in self._servers:
+            if spec.host not in self._specs:
                 await self._start_orderer(spec)
 
     async def remove(self, msp_id: str, host: str, *, grace_s: float = 2.0) -> None:
         """Stop the servers of a node; running requests end within `grace_s` seconds. What is stored stays. Idempotent."""
-        server = self._servers.pop(host, None)
-        if server is None:
+        spec = self._specs.pop(host, None)
+        if spec is None:
             return
+        await self.end(host, grace_s=grace_s)
         endpoint = self._addresses_gone(host)
-        for https in self._https.pop(host, ()):
-            await https.stop()
         self._consenters.discard(host)
         if (endpoint, msp_id) in self._broadcaster.nodes:
             self._broadcaster.nodes.remove((endpoint, msp_id))
-        await server.stop(grace_s)
-        peer = self._registry.peers.get(msp_id)
-        if peer is not None and peer.address == endpoint:
-            del self._registry.peers[msp_id]
-            await peer.close()
+        for key, peer in tuple(self._registry.peers.items()):
+            if peer.host == host:
+                del self._registry.peers[key]
+                await peer.close()
+
+    @property
+    def nodes(self) -> Mapping[str, str]:
+        """MSP ids of the nodes by host name, peers and ordering nodes, ended ones too."""
+        return {host: spec.msp_id for host, spec in self._specs.items()}
+
+    def is_running(self, host: str) -> bool:
+        """Whether a node's servers run."""
+        return host in self._servers
+
+    async def end(self, host: str, *, grace_s: float = 0.0) -> None:
+        """End the servers of a node, as when its process dies; `begin` starts them again on the same addresses.
+
+        The others take it for dead: nobody asks an ended peer to endorse, and a channel with less than a majority of its
+        ordering nodes is not ordered. Raises KeyError for an unknown host. Idempotent.
+        """
+        spec = self._specs.get(host)
+        if spec is None and host not in self._servers:
+            raise KeyError(host)
+        self._consenters.set_running(host, False)
+        self._elect()
+        for peer in self._registry.peers.values():
+            if peer.host == host:
+                peer.is_running = False
+        for https in self._https.pop(host, ()):
+            await https.stop()
+        server = self._servers.pop(host, None)
+        if server is not None:
+            await server.stop(grace_s)
+
+    def _elect(self) -> None:
+        """Have the next blocks of each channel made by a node that runs."""
+        for channel in self._registry.channels.values():
+            signer = self._consenters.signer(channel)
+            if signer is not None:
+                channel.lead(signer)
+
+    async def begin(self, host: str) -> None:
+        """Start the servers of a node that was ended. Raises KeyError for an unknown host, AddressInUseError."""
+        spec = self._specs[host]
+        if host in self._servers:
+            return
+        spec = replace(
+            spec,
+            listen=self._addresses[host],
+            operations_listen=self._addresses.get(f"{host}/operations", ""),
+            admin_listen=self._addresses.get(f"{host}/admin", ""),
+        )
+        if spec.host in self._orderer_hosts:
+            await self._start_orderer(spec)
+        else:
+            await self._start_peer(spec, self._execute_timeout_s)
 
     async def stop(self, *, grace_s: float = 2.0) -> None:
         """Stop taking requests, let running ones end within `grace_s` seconds, close all channels. Idempotent."""
@@ -395,16 +404,25 @@ class EmbeddedLedger:
     # Nodes --------------------------------------------------------------------------------------------------------
 
     async def _start_peer(self, spec: NodeSpec, execute_timeout_s: float) -> None:
-        packages = self._directory / "peers" / spec.msp_id / "packages"
-        peer = _peer(spec, self._registry, packages, execute_timeout_s)
-        self._registry.peers[spec.msp_id] = peer
+        own = self._directory / "peers" / spec.msp_id
+        if (first := self._registry.peers.get(spec.msp_id)) is not None and first.host != spec.host:
+            own, key = own / spec.host, spec.host
+        else:
+            key = spec.msp_id
+        peer = self._registry.peers.get(key)
+        if peer is None:
+            peer = make_peer(spec, self._registry, own / "packages", execute_timeout_s)
+            self._registry.peers[key] = peer
+        peer.is_running = True
         deliver = Service("protos.Deliver", DELIVER_CONCURRENCY)
         for name, kind in (
             ("Deliver", PEER_BLOCKS),
             ("DeliverFiltered", PEER_FILTERED_BLOCKS),
             ("DeliverWithPrivateData", PEER_BLOCKS_WITH_PRIVATE_DATA),
         ):
-            deliver.duplex(name, self._deliver(kind, spec, peer.metrics, peer=True).serve)
+            deliver.duplex(
+                name, self._deliver(kind, spec, peer.metrics, partial(self._registry.channel_of, peer)).serve
+            )
         chaincode = Service("protos.ChaincodeSupport", CHAINCODE_STREAMS)
         chaincode.duplex("Register", _registration(peer))
         services = [
@@ -417,20 +435,23 @@ class EmbeddedLedger:
         await self._serve(spec, services, peer.metrics)
         peer.address = self._endpoint(spec)
 
-        def channels() -> list[Channel]:
-            found = (self._registry.channel_of(spec.msp_id, name) for name in sorted(self._registry.channels))
+        def channels() -> list[ChainView]:
+            found = (self._registry.channel_of(peer, name) for name in sorted(self._registry.channels))
             return [channel for channel in found if channel is not None]
 
         await self._administer(spec, peer_operations(peer.metrics, self._metrics, channels, self._registry))
 
     async def _start_orderer(self, spec: NodeSpec) -> None:
-        self._consenters.add(spec.host, _signer(spec))
+        self._orderer_hosts.add(spec.host)
+        self._consenters.add(spec.host, signing_node(spec))
+        self._consenters.set_running(spec.host, True)
         metrics, node = OrdererMetrics(), _OrderingNode(self, spec.host)
         service = Service("orderer.AtomicBroadcast", BROADCAST_CONCURRENCY)
         service.duplex("Broadcast", self._broadcaster.at(spec.host, metrics))
-        service.duplex("Deliver", self._deliver(ORDERER_BLOCKS, spec, metrics, peer=False).serve)
+        service.duplex("Deliver", self._deliver(ORDERER_BLOCKS, spec, metrics, node.channel).serve)
         await self._serve(spec, [service], metrics)
-        self._broadcaster.nodes.append((self._endpoint(spec), spec.msp_id))
+        if (self._endpoint(spec), spec.msp_id) not in self._broadcaster.nodes:
+            self._broadcaster.nodes.append((self._endpoint(spec), spec.msp_id))
         operations = orderer_operations(metrics, self._metrics, node.all, self._consenters, spec.host)
         await self._administer(spec, operations, Participation(node))
 
@@ -452,7 +473,7 @@ class EmbeddedLedger:
                     client_root_pems=spec.tls_root_pems,
                     demand_certificate=name == "admin",
                 )
-            except ssl.SSLError as error:
+            except TlsError as error:
                 raise NodeConfigurationError(spec.host, f"its TLS material cannot be used: {error}") from error
             except OSError as error:
                 raise AddressInUseError(listen, spec.host) from error
@@ -470,39 +491,36 @@ class EmbeddedLedger:
         """Return the address by which clients know a node: the host name of its certificate, and its port."""
         return f"{spec.host}:{self._addresses[spec.host].rpartition(':')[2]}"
 
-    def _deliver(self, kind: DeliverKind, spec: NodeSpec, metrics: NodeMetrics, *, peer: bool) -> DeliverHandler:
-        def channel_of(channel_id: str) -> Channel | None:
-            if peer:
-                return self._registry.channel_of(spec.msp_id, channel_id)
-            channel = self._registry.channels.get(channel_id)
-            return channel if channel is not None and self._consenters.joined(spec.host, channel) else None
-
+    def _deliver(
+        self, kind: DeliverKind, spec: NodeSpec, metrics: NodeMetrics, channel_of: Callable[[str], ChainView | None]
+    ) -> DeliverHandler:
         return DeliverHandler(
             self._registry, channel_of, kind, msp_id=spec.msp_id, mutual_tls=spec.client_auth, metrics=metrics
         )
 
     async def _serve(self, spec: NodeSpec, services: Sequence[Service], metrics: NodeMetrics) -> None:
+        self._specs[spec.host] = spec
         for service in services:
             service.metrics = metrics
-        server = grpc.aio.server(options=SERVER_OPTIONS)
-        server.add_generic_rpc_handlers(tuple(service.handler() for service in services))
         client_roots = spec.tls_root_pems if spec.client_auth else None
         try:
             check_server_tls(spec.tls_certificate_pem, spec.tls_private_key_pem, client_root_pems=client_roots)
         except ValueError as error:
             raise NodeConfigurationError(spec.host, str(error)) from error
+        server = Server(
+            spec.listen,
+            {path: method for service in services for path, method in service.methods.items()},
+            tls=server_context(spec.tls_certificate_pem, spec.tls_private_key_pem, client_roots),
+            keepalive=SERVER_KEEPALIVE,
+            limits=SERVER_LIMITS,
+            max_connections=MAX_CONNECTIONS,
+        )
         try:
-            credentials = server_credentials(
-                spec.tls_certificate_pem, spec.tls_private_key_pem, client_root_pems=client_roots
-            )
-            port = server.add_secure_port(spec.listen, credentials)
-        except RuntimeError as error:
+            await server.start()
+        except AddressError as error:
             raise AddressInUseError(spec.listen, spec.host) from error
-        if port == 0:
-            raise AddressInUseError(spec.listen, spec.host)
-        await server.start()
         self._servers[spec.host] = server
-        self._addresses[spec.host] = f"{spec.listen.rpartition(':')[0]}:{port}"
+        self._addresses[spec.host] = server.address
 
 
 class _OrderingNode:
@@ -540,7 +558,7 @@ def _registration(peer: Peer) -> Any:
     async def register(context: Context) -> None:
         # A chaincode sees transient data, and this listener asks for no client certificate: the connection must come
         # from this machine, and the package must say that its chaincode dials the peer.
-        if not _is_local(context.peer()):
+        if not _is_local(context.peer):
             raise StatusError(grpc.StatusCode.PERMISSION_DENIED, "chaincode connects from this machine only")
         try:
             await peer.chaincodes.serve(context)
@@ -551,61 +569,13 @@ def _registration(peer: Peer) -> Any:
 
 
 def _is_local(address: str) -> bool:
-    """Whether a gRPC peer string such as "ipv4:127.0.0.1:40000" or "ipv6:%5B::1%5D:40000" is of this machine."""
-    kind, _, rest = address.partition(":")
-    if kind == "unix":
+    """Whether "host:port" or "unix" is of this machine."""
+    if address == "unix":
         return True
-    host = rest.rpartition(":")[0].replace("%5B", "[").replace("%5D", "]").strip("[]")
+    host = address.rpartition(":")[0]
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return False
-
-
-def _check_specs(peers: Sequence[NodeSpec], orderers: Sequence[NodeSpec]) -> None:
-    hosts: set[str] = set()
-    organisations: set[str] = set()
-    for spec in [*peers, *orderers]:
-        if spec.host in hosts:
-            raise NodeConfigurationError(spec.host, "two nodes have this host name")
-        hosts.add(spec.host)
-        address, separator, port = spec.listen.rpartition(":")
-        if not separator or not address or not _PORT.fullmatch(port) or int(port) > 65535:
-            raise NodeConfigurationError(spec.host, f"listen address {spec.listen[:80]!r} is not address:port")
-    for spec in peers:
-        if spec.msp_id in organisations:
-            raise NodeConfigurationError(
-                spec.host, f"a second peer of {spec.msp_id}; one for each organisation is possible"
-            )
-        organisations.add(spec.msp_id)
-    if not orderers:
-        raise NodeConfigurationError("the ledger", "there is no ordering node")
-
-
-def _signer(spec: NodeSpec) -> SigningNode:
-    try:
-        return SigningNode.from_pem(spec.msp_id, spec.certificate_pem, spec.private_key_pem)
-    except ProtocolError as error:
-        raise NodeConfigurationError(spec.host, str(error)) from error
-
-
-def _peer(spec: NodeSpec, registry: Registry, packages: Path, execute_timeout_s: float) -> Peer:
-    try:
-        identity = serialize_identity(spec.msp_id, spec.certificate_pem)
-        parse_identity(identity)
-        key = load_private_key(spec.private_key_pem)
-        msp = load_msp(spec.msp_config) if spec.msp_config else None
-    except (ProtocolError, ValueError) as error:
-        raise NodeConfigurationError(spec.host, str(error)) from error
-    return Peer(
-        registry,
-        msp_id=spec.msp_id,
-        address=spec.listen,
-        identity=identity,
-        key=key,
-        packages=packages,
-        msp=msp,
-        execute_timeout_s=execute_timeout_s,
-    )
 
 
 def _check_on_channel(channel: Channel, block: common_pb2.Block) -> None:

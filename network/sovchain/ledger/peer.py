@@ -12,7 +12,7 @@ from fabric_protos.peer import proposal_response_pb2
 from sovchain.ledger.access import LocalAccess
 from sovchain.ledger.chaincode import ChaincodeSupport
 from sovchain.ledger.chaincode_stream import ERROR_EXECUTION_TIMEOUT, EXECUTE_TIMEOUT_S
-from sovchain.ledger.channel import Channel
+from sovchain.ledger.chainview import ChainView
 from sovchain.ledger.couchdb import CouchState, Index
 from sovchain.ledger.definitions import DefinitionError
 from sovchain.ledger.difference import NonDeterminismError, first_difference
@@ -35,27 +35,34 @@ class Peer:
         registry: Registry,
         *,
         msp_id: str,
+        host: str,
         address: str,
         identity: bytes,
         key: PrivateKey,
         packages: Path,
         msp: Msp | None = None,
         execute_timeout_s: float = EXECUTE_TIMEOUT_S,
+        deterministic: bool = False,
     ) -> None:
         """Make a peer.
 
         Args:
             registry: the ledger that it belongs to.
             msp_id: its organisation.
+            host: host name in its TLS certificate.
             address: "host:port" by which clients know it; appears in error details.
             identity: its serialised identity.
             key: signs endorsements.
             packages: directory of its installed packages.
             msp: its organisation's MSP; without it that of the first joined channel is used.
             execute_timeout_s: limit of one transaction in a chaincode.
+            deterministic: sign without a random part, for golden tests.
         """
         self.registry = registry
         self.msp_id = msp_id
+        self.host = host
+        self.is_running = True
+        """Whether its servers run: others do not ask one that was ended."""
         self.address = address
         self.identity = identity
         self.packages = PackageStore(packages)
@@ -63,9 +70,10 @@ class Peer:
         self.local = LocalAccess(self._local_msp)
         self.metrics = PeerMetrics()
         self._key = key
+        self._deterministic = deterministic
         self._msp = msp
 
-    def couchdb(self, channel: Channel, snapshot: Snapshot) -> CouchState | None:
+    def couchdb(self, channel: ChainView, snapshot: Snapshot) -> CouchState | None:
         """How its state on a channel behaves as CouchDB's, None with LevelDB.
 
         The indexes of a chaincode are those in the package that its organisation approved. (A real peer also keeps the
@@ -88,7 +96,7 @@ class Peer:
     def _local_msp(self) -> Msp | None:
         if self._msp is None:
             for name in sorted(self.registry.channels):
-                channel = self.registry.channel_of(self.msp_id, name)
+                channel = self.registry.channel_of(self, name)
                 if channel is not None:
                     return channel.bundle.msps.msp(self.msp_id)
         return self._msp
@@ -169,7 +177,7 @@ class Peer:
                 raise SimulationFailedError(f"error in simulation: {error}") from error
             run.private_stored = True
         # core/handlers/endorsement/builtin/default_endorsement.go: payload, then the endorser's identity.
-        signature = sign(self._key, simulation.payload + self.identity)
+        signature = sign(self._key, simulation.payload + self.identity, deterministic=self._deterministic)
         return proposal_response_pb2.Endorsement(endorser=self.identity, signature=signature)
 
     async def close(self) -> None:

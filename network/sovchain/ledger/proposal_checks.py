@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from fabric_protos.common import common_pb2
 from fabric_protos.peer import chaincode_pb2, proposal_pb2
 from google.protobuf.message import DecodeError, Message
 
 from sovchain.ledger.access import AccessDeniedError, LocalAccess, check_expiry, check_timestamp, moment_of
-from sovchain.ledger.channel import Channel
+from sovchain.ledger.chainview import ChainView
 from sovchain.ledger.clock import LedgerClock, with_time
 from sovchain.ledger.definitions import SYSTEM_CHAINCODES
 from sovchain.ledger.errors import LedgerError
@@ -24,6 +24,9 @@ from sovchain.protocol.errors import ProtocolError
 from sovchain.protocol.identity import Identity, parse_identity
 from sovchain.protocol.policies import SignedData
 from sovchain.protocol.proposals import ParsedProposal, ProposalError, parse_signed_proposal
+
+if TYPE_CHECKING:
+    from sovchain.ledger.peer import Peer
 
 _M = TypeVar("_M", bound=Message)
 _VALIDATION = "error validating proposal: "
@@ -87,7 +90,7 @@ class CheckedProposal:
     signed: proposal_pb2.SignedProposal
     signed_data: SignedData
     creator: Identity
-    channel: Channel | None
+    channel: ChainView | None
     arguments: bytes
     told: datetime | None = None
 
@@ -102,10 +105,8 @@ class CheckedProposal:
         return self.parsed.chaincode in SYSTEM_CHAINCODES
 
 
-def check_proposal(
-    signed: proposal_pb2.SignedProposal, registry: Registry, msp_id: str, local: LocalAccess
-) -> CheckedProposal:
-    """Check a proposal that the peer of `msp_id` received.
+def check_proposal(signed: proposal_pb2.SignedProposal, registry: Registry, peer: Peer) -> CheckedProposal:
+    """Check a proposal that a peer received.
 
     Raises:
         ProposalRefusedError: it is malformed, late, not signed by a valid creator, sent before, or not allowed.
@@ -115,13 +116,13 @@ def check_proposal(
     try:
         parsed = parse_signed_proposal(signed)
     except ProposalError as error:
-        raise _malformed(str(error), signed, registry, msp_id) from error
+        raise _malformed(str(error), signed, registry, peer) from error
     channel = None
     if parsed.channel_id:
-        channel = registry.channel_of(msp_id, parsed.channel_id)
+        channel = registry.channel_of(peer, parsed.channel_id)
         if channel is None:
             raise ChannelNotFoundError(parsed.channel_id)
-    creator = _check_creator(parsed, channel, local)
+    creator = _check_creator(parsed, channel, peer.local)
     checked = CheckedProposal(
         parsed,
         signed,
@@ -136,12 +137,12 @@ def check_proposal(
     return checked
 
 
-def _malformed(text: str, signed: proposal_pb2.SignedProposal, registry: Registry, msp_id: str) -> LedgerError:
+def _malformed(text: str, signed: proposal_pb2.SignedProposal, registry: Registry, peer: Peer) -> LedgerError:
     """Return what a peer says of a malformed proposal: unpacking comes first, then the channel, then the other checks."""
     if not text.startswith(_VALIDATION_TEXTS):
         return ProposalRefusedError(text)
     channel_id = _channel_id(signed)
-    if channel_id and registry.channel_of(msp_id, channel_id) is None:
+    if channel_id and registry.channel_of(peer, channel_id) is None:
         return ChannelNotFoundError(channel_id)
     return ProposalRefusedError(_VALIDATION + text)
 
@@ -188,7 +189,7 @@ def _parsed(kind: type[_M], encoded: bytes, what: str) -> _M:
         ) from error
 
 
-def _check_creator(parsed: ParsedProposal, channel: Channel | None, local: LocalAccess) -> Identity:
+def _check_creator(parsed: ParsedProposal, channel: ChainView | None, local: LocalAccess) -> Identity:
     try:
         creator = (
             channel.bundle.msps.deserialize(parsed.creator)
@@ -212,7 +213,7 @@ def _check_creator(parsed: ParsedProposal, channel: Channel | None, local: Local
     return creator
 
 
-def _check_channel_rules(checked: CheckedProposal, channel: Channel, registry: Registry) -> None:
+def _check_channel_rules(checked: CheckedProposal, channel: ChainView, registry: Registry) -> None:
     parsed = checked.parsed
     if channel.position_of(parsed.transaction_id) is not None:
         raise ProposalRefusedError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from sovchain.ledger.access import ChannelAccess
+from sovchain.ledger.chainview import ChainView, Follower
 from sovchain.ledger.channel import Channel
 from sovchain.ledger.clock import LedgerClock
 from sovchain.ledger.definitions import Definitions
@@ -37,7 +38,8 @@ class Registry:
 
     Attributes:
         channels: joined channels by name.
-        peers: peers by MSP id.
+        peers: peers by MSP id; further ones of an organisation by their host name.
+        followers: views of peers that lag or have lagged, by host name of the peer and channel.
         definitions: committed chaincode definitions and approvals.
         simulate_twice: see `SimulateTwice`.
         state_database: see `StateDatabase`.
@@ -50,6 +52,7 @@ class Registry:
 
     channels: dict[str, Channel] = field(default_factory=dict)
     peers: dict[str, Peer] = field(default_factory=dict)
+    followers: dict[tuple[str, str], Follower] = field(default_factory=dict)
     definitions: Definitions = field(default_factory=Definitions)
     simulate_twice: SimulateTwice = "always"
     state_database: StateDatabase = "leveldb"
@@ -58,14 +61,21 @@ class Registry:
     events: EventCache = field(default_factory=EventCache)
     plans: dict[tuple[str, str, bytes], KnownPlan] = field(default_factory=dict)
     join: Callable[[bytes, str | None], Awaitable[None]] = _no_join
-    _access: dict[str, ChannelAccess] = field(default_factory=dict, repr=False)
+    _access: dict[ChainView, ChannelAccess] = field(default_factory=dict, repr=False)
 
-    def channel_of(self, msp_id: str, channel_id: str) -> Channel | None:
-        """Return the channel if the peer of this organisation is on it, else None."""
+    def channel_of(self, peer: Peer, channel_id: str) -> ChainView | None:
+        """Return the channel as a peer sees it, None if the peer is not on it."""
         channel = self.channels.get(channel_id)
-        return channel if channel is not None and msp_id in channel.peer_msp_ids else None
+        if channel is None or peer.msp_id not in channel.peer_msp_ids:
+            return None
+        return self.followers.get((peer.host, channel_id), channel)
 
-    def genesis_hash(self, channel: Channel) -> str:
+    def drop(self, channel: Channel) -> None:
+        """Forget what is remembered of a channel that is no more."""
+        self._access = {view: access for view, access in self._access.items() if view.channel_id != channel.channel_id}
+        self.followers = {key: view for key, view in self.followers.items() if key[1] != channel.channel_id}
+
+    def genesis_hash(self, channel: ChainView) -> str:
         """Hash of the header of a channel's first block, in hexadecimal digits: it tells channels of one name apart."""
         block = channel.block(0)
         assert block is not None  # a channel has its first block
@@ -78,17 +88,23 @@ class Registry:
         for channel_id in channel_ids:
             self.events.forget(channel_id)
 
-    def access(self, channel: Channel) -> ChannelAccess:
+    def access(self, channel: ChainView) -> ChannelAccess:
         """Return the checks against a channel's policies."""
-        access = self._access.get(channel.channel_id)
+        access = self._access.get(channel)
         if access is None:
-            access = self._access[channel.channel_id] = ChannelAccess(lambda: channel.bundle)
+            access = self._access[channel] = ChannelAccess(lambda: channel.bundle)
         return access
 
-    def peers_of(self, channel: Channel) -> list[Peer]:
-        """Return the peers of a channel's members on it, in the order of their MSP ids.
+    def peers_of(self, channel: ChainView) -> list[Peer]:
+        """Return the running peers of a channel's members on it, in the order of their MSP ids.
 
         An organisation that was removed still has the channel, and no part in it any more.
         """
-        members = channel.bundle.application_msp_ids
-        return [self.peers[msp_id] for msp_id in channel.peer_msp_ids if msp_id in self.peers and msp_id in members]
+        members = set(channel.bundle.application_msp_ids) & set(channel.peer_msp_ids)
+        running = [peer for peer in self.peers.values() if peer.is_running and peer.msp_id in members]
+        return sorted(running, key=lambda peer: peer.msp_id)
+
+    def height_of(self, peer: Peer, channel_id: str) -> int:
+        """Number of blocks that a peer has of a channel."""
+        channel = self.channel_of(peer, channel_id)
+        return 0 if channel is None else channel.height

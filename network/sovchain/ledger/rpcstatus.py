@@ -7,17 +7,15 @@ The details travel as `google.rpc.Status{code, message, details: Any[]}` in the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
 
 import grpc
-import grpc.aio
 from fabric_protos.gateway import gateway_pb2
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
 
 from sovchain.protocol.varint import encode_varint
+from sovchain.rpc.errors import RpcError
 
-DETAILS_METADATA_KEY = "grpc-status-details-bin"
 # Clients built on gRPC's C core refuse trailers beyond 8 KiB, at random up to 16 KiB. The text travels percent-encoded,
 # three bytes for each that is not printable ASCII, and the details travel in base64 to some clients.
 _MAX_TEXT_BYTES = 1536
@@ -63,14 +61,11 @@ def encode_status(code: int, message: str, details: Sequence[Message]) -> bytes:
     return bytes(encoded)
 
 
-async def abort(context: grpc.aio.ServicerContext[Any, Any], error: StatusError) -> NoReturn:
-    """End the call with `error`, details included."""
+def rpc_error(error: StatusError) -> RpcError:
+    """What ends a call with this status, details included."""
     text = shorten(error.message, _MAX_TEXT_BYTES, _percent_encoded_size)
-    if not error.details:
-        await context.abort(error.code, text)
-    status = encode_status(error.code.value[0], text, error.details)
-    await context.abort(error.code, text, trailing_metadata=((DETAILS_METADATA_KEY, status),))
-    raise AssertionError("abort returned")  # grpc raises; this line tells so to the type checker
+    code: int = error.code.value[0]
+    return RpcError(text, code, encode_status(code, text, error.details) if error.details else b"")
 
 
 def _percent_encoded_size(character: str) -> int:

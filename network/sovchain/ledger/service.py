@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import grpc
-import grpc.aio
 import structlog
 
 from sovchain.ledger.operations.metrics import NodeMetrics
-from sovchain.ledger.rpcstatus import StatusError, abort
+from sovchain.ledger.rpcstatus import StatusError, rpc_error
+from sovchain.rpc.errors import RpcError
+from sovchain.rpc.server import Call, Method
 
-Context = grpc.aio.ServicerContext[Any, Any]
+Context = Call
 UnaryMethod = Callable[[bytes, Context], Awaitable[bytes]]
 StreamMethod = Callable[[bytes, Context], AsyncIterator[bytes]]
 DuplexMethod = Callable[[Context], Coroutine[Any, Any, None]]
@@ -69,56 +70,56 @@ class Service:
         self.limit = ConcurrencyLimit(name, limit)
         self.metrics = NodeMetrics()
         """What counts the calls; a node gives all its services one."""
-        self._methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        self.methods: dict[str, Method] = {}
+        """What a server serves, by path."""
 
     def unary(self, name: str, method: UnaryMethod) -> None:
         """Add a method with one request and one response."""
 
-        async def handler(request: bytes, context: Context) -> bytes:
+        async def handler(context: Context) -> None:
             with self.metrics.call(self.name, name, is_stream=False) as call:
                 try:
                     self.limit.enter()
                     try:
                         if self._pass_by is not None:
                             await self._pass_by(name)
-                        response = await method(request, context)
+                        await context.write(await method(await _only_request(context), context))
                         call.ended("OK")
-                        return response
                     finally:
                         self.limit.leave()
                 except StatusError as error:
                     call.ended(error.code.name)
-                    await abort(context, error)
+                    raise rpc_error(error) from None
                 except Exception as error:
                     call.ended("INTERNAL")
-                    await self._defect(name, context, error)
-                raise AssertionError("abort returned")
+                    raise self._defect(name, error) from None
 
-        self._methods[name] = grpc.unary_unary_rpc_method_handler(handler)
+        self.methods[f"/{self.name}/{name}"] = handler
 
     def stream(self, name: str, method: StreamMethod) -> None:
         """Add a method with one request and a stream of responses."""
 
-        async def answer(request: bytes, context: Context) -> None:
+        async def answer(context: Context) -> None:
+            request = await _only_request(context)
             if self._pass_by is not None:
                 await self._pass_by(name)
             async for response in method(request, context):
                 await context.write(response)
 
-        async def handler(request: bytes, context: Context) -> None:
-            await self._streamed(name, context, answer(request, context))
+        async def handler(context: Context) -> None:
+            await self._streamed(name, answer(context))
 
-        self._methods[name] = grpc.unary_stream_rpc_method_handler(handler)
+        self.methods[f"/{self.name}/{name}"] = handler
 
     def duplex(self, name: str, method: DuplexMethod) -> None:
         """Add a method with a stream in both directions; the method uses the context's read and write."""
 
-        async def handler(_requests: object, context: Context) -> None:
-            await self._streamed(name, context, method(context))
+        async def handler(context: Context) -> None:
+            await self._streamed(name, method(context))
 
-        self._methods[name] = grpc.stream_stream_rpc_method_handler(handler)
+        self.methods[f"/{self.name}/{name}"] = handler
 
-    async def _streamed(self, name: str, context: Context, answer: Coroutine[Any, Any, None]) -> None:
+    async def _streamed(self, name: str, answer: Coroutine[Any, Any, None]) -> None:
         with self.metrics.call(self.name, name, is_stream=True) as call:
             try:
                 try:
@@ -133,18 +134,20 @@ class Service:
                     self.limit.leave()
             except StatusError as error:
                 call.ended(error.code.name)
-                await abort(context, error)
+                raise rpc_error(error) from None
             except Exception as error:
                 call.ended("INTERNAL")
-                await self._defect(name, context, error)
+                raise self._defect(name, error) from None
 
-    def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
-        """Return what a gRPC server registers."""
-        return grpc.method_handlers_generic_handler(self.name, self._methods)
-
-    async def _defect(self, method: str, context: Context, error: Exception) -> None:
-        if isinstance(error, grpc.aio.AbortError | grpc.aio.UsageError):
-            raise error  # the call has ended already: aborted here, or left by the client
+    def _defect(self, method: str, error: Exception) -> RpcError:
         # The text of an unexpected error may hold data of the call, so the client gets none of it.
         _log.exception("call failed", service=self.name, method=method, error=type(error).__name__)
-        await context.abort(grpc.StatusCode.INTERNAL, "internal error of the ledger, see its log")
+        return rpc_error(StatusError(grpc.StatusCode.INTERNAL, "internal error of the ledger, see its log"))
+
+
+async def _only_request(context: Context) -> bytes:
+    request = await context.read()
+    if request is None:
+        # As gRPC in Go says it (server.go processUnaryRPC reads until io.EOF).
+        raise StatusError(grpc.StatusCode.INTERNAL, "the call has no request")
+    return request

@@ -16,7 +16,7 @@ from fabric_protos.peer import chaincode_shim_pb2 as shim
 
 from sovchain.ledger.access import AccessDeniedError
 from sovchain.ledger.chaincode_stream import ExecutionError, Invocation, completion
-from sovchain.ledger.channel import Channel
+from sovchain.ledger.chainview import ChainView
 from sovchain.ledger.collection_access import CreatorCollectionAccess
 from sovchain.ledger.definitions import SYSTEM_CHAINCODE_VERSION, SYSTEM_CHAINCODES, DefinitionError, EndorsementInfo
 from sovchain.ledger.errors import LedgerError
@@ -49,22 +49,22 @@ class SimulationFailedError(LedgerError):
 
 @dataclass
 class ProposalRun:
-    """What all simulations of one proposal share: one snapshot of each channel that they read. Close it at the end.
+    """What all simulations of one proposal share: one snapshot of each view of a channel that they read. Close it at the end.
 
     `private_stored` tells that the private writes are with the members of the collections: once is enough, since
     all who endorse have the same ones.
     """
 
     proposal: CheckedProposal
-    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    snapshots: dict[ChainView, Snapshot] = field(default_factory=dict)
     private_stored: bool = False
 
-    async def snapshot(self, channel: Channel) -> Snapshot:
-        """Return the proposal's snapshot of a channel."""
-        snapshot = self.snapshots.get(channel.channel_id)
+    async def snapshot(self, channel: ChainView) -> Snapshot:
+        """Return the proposal's snapshot of a channel as a peer sees it."""
+        snapshot = self.snapshots.get(channel)
         if snapshot is None:
             taken = await channel.snapshot()
-            snapshot = self.snapshots.setdefault(channel.channel_id, taken)
+            snapshot = self.snapshots.setdefault(channel, taken)
             if snapshot is not taken:
                 taken.close()
         return snapshot
@@ -143,9 +143,10 @@ class PeerSimulation:
             SimulationFailedError: the chaincode is not callable here, did not answer, or broke a rule of the ledger.
         """
         proposal, parsed = self._run.proposal, self._run.proposal.parsed
-        channel = proposal.channel
+        # The proposal was checked by the peer that was asked; this one may see another state of the channel.
+        channel = proposal.channel and self._registry.channel_of(self._peer, parsed.channel_id)
         if channel is None or parsed.chaincode in _WITHOUT_SIMULATOR:
-            response = await self._call_system(parsed.chaincode, proposal.channel, tuple(parsed.input.args), None)
+            response = await self._call_system(parsed.chaincode, channel, tuple(parsed.input.args), None)
             return Simulation(proposal, self._peer.msp_id, SYSTEM_CHAINCODE_VERSION, response, None, None)
         snapshot = await self._run.snapshot(channel)
         couchdb = self._peer.couchdb(channel, snapshot)
@@ -169,7 +170,7 @@ class PeerSimulation:
             )
         return Simulation(proposal, self._peer.msp_id, version, response, event, results, snapshot)
 
-    def _version(self, channel: Channel, simulator: TxSimulator) -> str:
+    def _version(self, channel: ChainView, simulator: TxSimulator) -> str:
         name = self._run.proposal.parsed.chaincode
         if name in SYSTEM_CHAINCODES:
             return SYSTEM_CHAINCODE_VERSION
@@ -181,7 +182,7 @@ class PeerSimulation:
                 f"and try again: {error}"
             ) from error
 
-    def _endorsement_info(self, channel: Channel, simulator: TxSimulator, name: str) -> EndorsementInfo:
+    def _endorsement_info(self, channel: ChainView, simulator: TxSimulator, name: str) -> EndorsementInfo:
         """Look a chaincode up; what is looked up counts as read, so that a transaction and an upgrade conflict.
 
         Mirrors core/chaincode/lifecycle/endorsement_info.go, which asks the lifecycle of Fabric 1.4 for what it does not
@@ -194,7 +195,7 @@ class PeerSimulation:
         )
 
     async def _execute(
-        self, channel: Channel, simulator: TxSimulator
+        self, channel: ChainView, simulator: TxSimulator
     ) -> tuple[proposal_response_pb2.Response, chaincode_event_pb2.ChaincodeEvent | None]:
         proposal, parsed = self._run.proposal, self._run.proposal.parsed
         if parsed.chaincode in SYSTEM_CHAINCODES:
@@ -220,7 +221,7 @@ class PeerSimulation:
         return completed.response, event
 
     async def _call(
-        self, channel: Channel, simulator: TxSimulator, name: str, arguments: bytes, *, is_init: bool
+        self, channel: ChainView, simulator: TxSimulator, name: str, arguments: bytes, *, is_init: bool
     ) -> shim.ChaincodeMessage:
         """Run an application chaincode on a channel. Raises LedgerError or ProtocolError with Fabric's text."""
         try:
@@ -259,7 +260,7 @@ class PeerSimulation:
         name, _, channel_id = specification.chaincode_id.name.partition("/")
         name = name.partition(":")[0]
         channel_id = channel_id or context.channel_id
-        channel = self._registry.channel_of(self._peer.msp_id, channel_id)
+        channel = self._registry.channel_of(self._peer, channel_id)
         if name not in SYSTEM_CHAINCODES:
             self._check_caller(channel, channel_id)
         if channel is None:
@@ -274,7 +275,7 @@ class PeerSimulation:
         finally:
             simulator.done()
 
-    def _check_caller(self, channel: Channel | None, channel_id: str) -> None:
+    def _check_caller(self, channel: ChainView | None, channel_id: str) -> None:
         if channel is None:
             raise AccessDeniedError(f"Failed to get policy manager for channel [{channel_id}]")
         # The proposal's signature was checked when it came in; the policy of the other channel is what counts here.
@@ -282,7 +283,7 @@ class PeerSimulation:
         access.authorize("peer/ChaincodeToChaincode", self._run.proposal.signed_data, signature_checked=True)
 
     async def _invoke_on(
-        self, channel: Channel, simulator: TxSimulator, name: str, specification: chaincode_pb2.ChaincodeSpec
+        self, channel: ChainView, simulator: TxSimulator, name: str, specification: chaincode_pb2.ChaincodeSpec
     ) -> bytes:
         if name in SYSTEM_CHAINCODES:
             response = await self._call_system(name, channel, tuple(specification.input.args), simulator)
@@ -303,7 +304,7 @@ class PeerSimulation:
         return message.SerializeToString()
 
     async def _call_system(
-        self, name: str, channel: Channel | None, arguments: tuple[bytes, ...], simulator: TxSimulator | None
+        self, name: str, channel: ChainView | None, arguments: tuple[bytes, ...], simulator: TxSimulator | None
     ) -> proposal_response_pb2.Response:
         chaincode = SYSTEM_CHAINCODE_TABLE.get(name)
         if chaincode is None:

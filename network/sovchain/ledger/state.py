@@ -24,6 +24,8 @@ from sovchain.ledger.storage import decode_metadata, read_chain
 from sovchain.protocol.rwset import Version
 
 _IDLE_VIEWS = 4
+_KEPT_ENTRIES = 1_024
+_KEPT_VALUE_BYTES = 1_024
 _NO_METADATA: Mapping[str, bytes] = {}
 
 _ENTRY = "SELECT value, metadata, block, tx FROM state WHERE ns = ? AND key = ?"
@@ -188,6 +190,18 @@ class Snapshot(CommittedState):
         self._cursors: set[sqlite3.Cursor] = set()
         view.references += 1
 
+    def entry(self, namespace: str, key: str) -> Entry | None:
+        """As `CommittedState.entry`. What was read before in the same view is not read again: it cannot have changed."""
+        view, place = self._view, (namespace, key)
+        if view is None:
+            return super().entry(namespace, key)
+        if place in view.entries:
+            return view.entries[place]
+        found = super().entry(namespace, key)
+        if len(view.entries) < _KEPT_ENTRIES and (found is None or len(found[0]) <= _KEPT_VALUE_BYTES):
+            view.entries[place] = found
+        return found
+
     def private(self, msp_id: str, namespace: str, collection: str, key: str) -> tuple[bytes, Version] | None:
         """The private value that the store of `msp_id` holds, with its version; None if it holds none."""
         connection = self._private_connection(msp_id)
@@ -325,10 +339,12 @@ class View:
         self.private: dict[str, sqlite3.Connection] = {}
         self.height = 0
         self.references = 0
+        self.entries: dict[tuple[str, str], Entry | None] = {}
         self._pool = pool
 
     def begin(self) -> None:
         """Begin the read transactions. No commit may be under way."""
+        self.entries.clear()
         with storage_errors(self.path):
             self.connection.execute("BEGIN")
             self.height = read_chain(self.path, self.connection).height

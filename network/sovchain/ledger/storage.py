@@ -34,6 +34,9 @@ from sovchain.protocol.commit import UpdateBatch
 MAX_INDEXED_TRANSACTION_ID = 256
 """Characters. A longer id belongs to no valid transaction (they have 64) and is left out of the index."""
 
+_CACHE_KIB = 32 * 1024
+"""Pages that the writer keeps, the branches of a million keys among them. It alone writes, so they stay good."""
+
 RESTART_FRAMES = 2_000
 """Pages in a write-ahead log from which on it begins anew when it can."""
 
@@ -133,6 +136,8 @@ class LedgerStore:
         self.path = path
         self.connection = connection
         self._mark = Mark(path)
+        with storage_errors(path):
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._origin: tuple[Path, int] | None = None
         """The copy that the content is equal to while the connection has changed as many rows as are noted here."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from fabric_protos.peer import proposal_response_pb2
 
-from sovchain.ledger.channel import Channel
+from sovchain.ledger.chainview import ChainView
 from sovchain.ledger.simulator import TxSimulator
 from sovchain.protocol.policies import SignedData
 
@@ -37,7 +37,7 @@ class SystemCall:
 
     registry: Registry
     peer: Peer
-    channel: Channel | None
+    channel: ChainView | None
     arguments: tuple[bytes, ...]
     signed: SignedData
     invoked: str

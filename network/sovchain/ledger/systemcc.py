@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 
 from sovchain.ledger import lifecycle
 from sovchain.ledger.access import AccessDeniedError
-from sovchain.ledger.channel import Channel
+from sovchain.ledger.chainview import ChainView
 from sovchain.ledger.errors import LedgerError
 from sovchain.ledger.system_call import SystemCall, SystemChaincode, failure, success
 from sovchain.protocol.channelconfig import ChannelBundle
@@ -46,7 +46,7 @@ async def query_ledger(call: SystemCall) -> _Response:
         )
     if function != "GetChainInfo" and len(call.arguments) < 3:
         return failure(f"missing 3rd argument for {function}")
-    channel = call.registry.channel_of(call.peer.msp_id, channel_id)
+    channel = call.registry.channel_of(call.peer, channel_id)
     if channel is None:
         return failure(f"Invalid chain ID, {channel_id}")
     query = _QUERIES.get(function)
@@ -62,7 +62,7 @@ async def query_ledger(call: SystemCall) -> _Response:
         return failure(str(error))
 
 
-def _chain_info(channel: Channel, _argument: bytes) -> bytes:
+def _chain_info(channel: ChainView, _argument: bytes) -> bytes:
     info = channel.chain_info()
     return ledger_pb2.BlockchainInfo(
         height=info.height,
@@ -71,7 +71,7 @@ def _chain_info(channel: Channel, _argument: bytes) -> bytes:
     ).SerializeToString()
 
 
-def _block_by_number(channel: Channel, argument: bytes) -> bytes:
+def _block_by_number(channel: ChainView, argument: bytes) -> bytes:
     text = argument.decode("utf-8", "replace")
     number = _parse_uint(text)
     # The largest number stands for the newest block (common/ledger/blkstorage).
@@ -95,7 +95,7 @@ def _parse_uint(text: str) -> int:
     )
 
 
-def _block_by_hash(channel: Channel, argument: bytes) -> bytes:
+def _block_by_hash(channel: ChainView, argument: bytes) -> bytes:
     block = channel.block_by_hash(argument)
     if block is None:
         raise _QueryFailedError(
@@ -104,7 +104,7 @@ def _block_by_hash(channel: Channel, argument: bytes) -> bytes:
     return block
 
 
-def _transaction_by_id(channel: Channel, argument: bytes) -> bytes:
+def _transaction_by_id(channel: ChainView, argument: bytes) -> bytes:
     transaction_id = argument.decode("utf-8", "replace")
     position, status = channel.position_of(transaction_id), channel.status(transaction_id)
     block = channel.block(position[0]) if position is not None else None
@@ -119,7 +119,7 @@ def _transaction_by_id(channel: Channel, argument: bytes) -> bytes:
     ).SerializeToString()
 
 
-def _block_by_transaction(channel: Channel, argument: bytes) -> bytes:
+def _block_by_transaction(channel: ChainView, argument: bytes) -> bytes:
     transaction_id = argument.decode("utf-8", "replace")
     number = channel.block_number_of(transaction_id)
     block = channel.block(number) if number is not None else None
@@ -130,7 +130,7 @@ def _block_by_transaction(channel: Channel, argument: bytes) -> bytes:
     return block
 
 
-_QUERIES: Final[Mapping[str, Callable[[Channel, bytes], bytes]]] = {
+_QUERIES: Final[Mapping[str, Callable[[ChainView, bytes], bytes]]] = {
     "GetChainInfo": _chain_info,
     "GetBlockByNumber": _block_by_number,
     "GetBlockByHash": _block_by_hash,
@@ -163,7 +163,7 @@ def _channels(call: SystemCall) -> _Response:
         call.peer.local.authorize("Members", call.signed)
     except AccessDeniedError as error:
         return failure(f"access denied for [GetChannels]: {error}")
-    names = [name for name in call.registry.channels if call.registry.channel_of(call.peer.msp_id, name) is not None]
+    names = [name for name in call.registry.channels if call.registry.channel_of(call.peer, name) is not None]
     answer = query_pb2.ChannelQueryResponse(channels=[query_pb2.ChannelInfo(channel_id=name) for name in sorted(names)])
     return success(answer.SerializeToString())
 
@@ -192,7 +192,7 @@ def _configuration(call: SystemCall, function: str) -> _Response:
     channel_id = call.arguments[1].decode("utf-8", "replace")
     if function == "GetChannelConfig" and not channel_id:
         return failure("empty channel name provided")
-    channel = call.registry.channel_of(call.peer.msp_id, channel_id)
+    channel = call.registry.channel_of(call.peer, channel_id)
     try:
         if channel is None:
             raise AccessDeniedError(f"Failed to get policy manager for channel [{channel_id}]")

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import grpc
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
+from sovchain.rpc.connection import Keepalive
+from sovchain.rpc.http2 import Limits
+
 MAX_MESSAGE_BYTES = 100 * 1024 * 1024
 """Largest gRPC message in either direction, as in internal/pkg/comm/config.go."""
 
-SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # As sampleconfig/core.yaml peer.keepalive: the server pings after two idle hours, clients may ping once a minute.
-    ("grpc.keepalive_time_ms", 7_200_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 60_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    # Without this a second process could listen on the same port unnoticed and take a part of the calls.
-    ("grpc.so_reuseport", 0),
-)
+SERVER_KEEPALIVE = Keepalive(idle_s=7200.0, timeout_s=20.0)
+"""As sampleconfig/core.yaml peer.keepalive: the server pings after two idle hours."""
+SERVER_LIMITS = Limits(message_bytes=MAX_MESSAGE_BYTES, streams=4096, stream_window=1024 * 1024)
+"""What a node takes on one connection. Peers have no limit of streams but those of each service."""
+MAX_CONNECTIONS = 1000
 
 
 @dataclass(frozen=True)
@@ -59,14 +55,3 @@ def check_server_tls(certificate_pem: bytes, private_key_pem: bytes, *, client_r
 
 def _public_bytes(key: PublicKeyTypes) -> bytes:
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-
-
-def server_credentials(
-    certificate_pem: bytes, private_key_pem: bytes, *, client_root_pems: bytes | None = None
-) -> grpc.ServerCredentials:
-    """Return credentials of a TLS server. `client_root_pems`: clients must show a certificate below one of these."""
-    return grpc.ssl_server_credentials(
-        [(private_key_pem, certificate_pem)],
-        root_certificates=client_root_pems,
-        require_client_auth=client_root_pems is not None,
-    )

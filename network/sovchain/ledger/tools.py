@@ -1,4 +1,4 @@
-"""What no peer of Fabric offers: snapshots, dumps, time, block cutting by hand, faults, blocks from elsewhere.
+"""What no peer of Fabric offers: snapshots, dumps, time, blocks by hand and from elsewhere, peers that lag, faults.
 
 `EmbeddedLedger.tools` gives them in the process; `sovchain.network.Network.ledger` and `sovchain ledger` from anywhere.
 """
@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from sovchain.ledger.chainview import MAX_BLOCKS_BEHIND
 from sovchain.ledger.channel import Channel
 from sovchain.ledger.clock import LedgerClock
 from sovchain.ledger.cutting import Cutting
@@ -21,6 +22,7 @@ from sovchain.ledger.database import storage_errors, write_durably
 from sovchain.ledger.dumps import install_packages, read_dump, write_dump
 from sovchain.ledger.errors import LedgerError
 from sovchain.ledger.faults import Fault, Faults
+from sovchain.ledger.peer import Peer
 from sovchain.ledger.registry import Registry
 from sovchain.ledger.snapshots import LedgerSnapshot, Snapshots
 
@@ -50,15 +52,66 @@ class Chain:
     cutting: Cutting
 
 
+@dataclass(frozen=True)
+class NodeState:
+    """A node as it is now.
+
+    Attributes:
+        host: its host name.
+        msp_id: its organisation.
+        kind: "peer" or "orderer".
+        running: whether its servers run.
+        heights: number of blocks that a peer has of each of its channels; empty for an ordering node.
+        lagging: channels on which a peer lags on request.
+    """
+
+    host: str
+    msp_id: str
+    kind: str
+    running: bool
+    heights: dict[str, int]
+    lagging: list[str]
+
+
+class Nodes(Protocol):
+    """Ends and starts the servers of single nodes (`EmbeddedLedger`)."""
+
+    @property
+    def nodes(self) -> Mapping[str, str]:
+        """MSP ids by host name."""
+        ...
+
+    def is_running(self, host: str) -> bool:
+        """Whether a node's servers run."""
+        ...
+
+    async def end(self, host: str) -> None:
+        """End a node."""
+        ...
+
+    async def begin(self, host: str) -> None:
+        """Start an ended node."""
+        ...
+
+
+class NodeUnknownError(LedgerError):
+    """The ledger has no such node, or none of that kind. `host` is the name that was given."""
+
+    def __init__(self, host: str, kind: str, there: Iterable[str]) -> None:
+        super().__init__(f"there is no {kind} {host[:80]!r}; there are: {', '.join(there) or 'none'}")
+        self.host = host
+
+
 class LedgerTools:
     """The tools of one ledger. Methods are called in the thread of its event loop."""
 
-    def __init__(self, directory: Path, registry: Registry, clock: LedgerClock, faults: Faults) -> None:
+    def __init__(self, directory: Path, registry: Registry, clock: LedgerClock, faults: Faults, nodes: Nodes) -> None:
         """For `EmbeddedLedger`."""
         self._directory = directory
         self._registry = registry
         self._clock = clock
         self._faults = faults
+        self._nodes = nodes
         self._snapshots = Snapshots(directory / "snapshots", registry, clock)
 
     # Snapshots ----------------------------------------------------------------------------------------------------
@@ -190,6 +243,85 @@ class LedgerTools:
         if found is None:
             raise ChannelUnknownError(name, sorted(self._registry.channels))
         return found
+
+    # Nodes --------------------------------------------------------------------------------------------------------
+
+    async def nodes(self) -> list[NodeState]:
+        """The peers, then the ordering nodes."""
+        peers = {peer.host: peer for peer in self._registry.peers.values()}
+        found = [self._state(peer) for peer in peers.values()]
+        return found + [
+            NodeState(host, msp_id, "orderer", self._nodes.is_running(host), {}, [])
+            for host, msp_id in self._nodes.nodes.items()
+            if host not in peers
+        ]
+
+    async def lag(self, peer: str, blocks: int | None = None, channel: str = "") -> NodeState:
+        """Have a peer fall behind on a channel, or on all of its channels, until `catch_up` or the end of the process.
+
+        It stays `blocks` (1 to `MAX_BLOCKS_BEHIND`) blocks behind, or without that at the block that it has now: what
+        it answers, endorses and delivers is of that state. A snapshot that is reverted to ends it too.
+
+        Raises NodeUnknownError, ChannelUnknownError, and LedgerError for another number of blocks.
+        """
+        if blocks is not None and not 1 <= blocks <= MAX_BLOCKS_BEHIND:
+            raise LedgerError(f"a peer can stay 1 to {MAX_BLOCKS_BEHIND} blocks behind, or stand still; not {blocks}")
+        found = self._peer(peer)
+        for name in self._channels_of(found, channel):
+            key = (found.host, name)
+            if key not in self._registry.followers:
+                self._registry.followers[key] = self._channel(name).follower()
+            self._registry.followers[key].hold(blocks)
+        return self._state(found)
+
+    async def catch_up(self, peer: str, channel: str = "") -> NodeState:
+        """Have a peer that lags catch up, on a channel or on all. Raises NodeUnknownError, ChannelUnknownError."""
+        found = self._peer(peer)
+        for name in self._channels_of(found, channel):
+            follower = self._registry.followers.get((found.host, name))
+            if follower is not None:
+                follower.release()
+        return self._state(found)
+
+    async def end_node(self, host: str) -> list[NodeState]:
+        """End a node's servers at once, as when its process dies. Raises NodeUnknownError."""
+        self._check_node(host)
+        await self._nodes.end(host)
+        return await self.nodes()
+
+    async def begin_node(self, host: str) -> list[NodeState]:
+        """Start the servers of a node that was ended, on the same addresses. Raises NodeUnknownError, AddressInUseError."""
+        self._check_node(host)
+        await self._nodes.begin(host)
+        return await self.nodes()
+
+    def _check_node(self, host: str) -> None:
+        if host not in self._nodes.nodes:
+            raise NodeUnknownError(host, "node", self._nodes.nodes)
+
+    def _peer(self, host: str) -> Peer:
+        for peer in self._registry.peers.values():
+            if peer.host == host:
+                return peer
+        raise NodeUnknownError(host, "peer", (peer.host for peer in self._registry.peers.values()))
+
+    def _channels_of(self, peer: Peer, channel: str = "") -> list[str]:
+        names = [name for name in sorted(self._registry.channels) if self._registry.channel_of(peer, name) is not None]
+        if channel and channel not in names:
+            raise ChannelUnknownError(channel, names)
+        return [channel] if channel else names
+
+    def _state(self, peer: Peer) -> NodeState:
+        names = self._channels_of(peer)
+        followers = {name: self._registry.followers.get((peer.host, name)) for name in names}
+        return NodeState(
+            host=peer.host,
+            msp_id=peer.msp_id,
+            kind="peer",
+            running=peer.is_running,
+            heights={name: self._registry.height_of(peer, name) for name in names},
+            lagging=[name for name, follower in followers.items() if follower and follower.blocks_behind != 0],
+        )
 
     # Faults -------------------------------------------------------------------------------------------------------
 

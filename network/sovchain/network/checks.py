@@ -74,6 +74,11 @@ def _judged(topology: Topology) -> Problems:
         yield from _versions(topology, channel, key)
         yield from _ordering(topology, channel, key)
         yield from _acls(channel, key)
+        if channel.regulator in channel.read_only or set(channel.members) <= set(channel.read_only):
+            yield TopologyProblem(
+                f"{key}.read_only", "a channel's regulator, and one member at least, send transactions", "leave it out",
+                rule="read-only",
+            )  # fmt: skip
         if channel.batch.preferred_max_bytes > channel.batch.absolute_max_bytes:
             yield TopologyProblem(
                 f"{key}.batch.preferred_max_bytes", "it is larger than absolute_max_bytes", "make it smaller",
@@ -197,6 +202,7 @@ def _references(topology: Topology) -> Problems:
         yield from _each_known(f"{key}.orderers", "ordering organization", channel.orderers, orderers)
         if channel.regulator and channel.regulator not in channel.members:
             yield _unknown(f"{key}.regulator", "member", channel.regulator, channel.members)
+        yield from _each_known(f"{key}.read_only", "member", channel.read_only, channel.members)
         yield from _anchors(topology, channel, f"{key}.anchor_peers")
     channels = [channel.name for channel in topology.channels]
     for index, chaincode in enumerate(topology.chaincodes):

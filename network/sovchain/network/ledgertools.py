@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 from sovchain.ledger.cutting import Cutting
 from sovchain.ledger.faults import Action, Fault
 from sovchain.ledger.snapshots import LedgerSnapshot
-from sovchain.ledger.tools import Chain, LedgerTime, LedgerTools, operation
+from sovchain.ledger.tools import Chain, LedgerTime, LedgerTools, NodeState, operation
 from sovchain.network.control import LedgerRequest, ask
 from sovchain.network.errors import NetworkError
 
@@ -28,6 +28,8 @@ _TIME: Final = TypeAdapter(LedgerTime)
 _CHAIN: Final = TypeAdapter(Chain)
 _CHAINS: Final = TypeAdapter(dict[str, Chain])
 _FAULTS: Final = TypeAdapter(list[Fault])
+_NODE: Final = TypeAdapter(NodeState)
+_NODES: Final = TypeAdapter(list[NodeState])
 _COUNT: Final = TypeAdapter(int)
 _NOTHING: Final = TypeAdapter(None)
 
@@ -111,6 +113,32 @@ class NetworkLedger:
         """
         places = [_absolute(path) for path in paths]
         return await self._do(_COUNT, "import_blocks", channel=channel, paths=places)
+
+    async def nodes(self) -> list[NodeState]:
+        """The peers, then the ordering nodes, with what they have of their channels."""
+        return await self._do(_NODES, "nodes")
+
+    async def lag(self, peer: str, *, blocks: int | None = None, channel: str = "") -> NodeState:
+        """Have a peer fall behind: it stays `blocks` blocks behind, or at the block that it has now.
+
+        On a channel, or on all of its channels; until `catch_up`. Raises NodeUnknownError, ChannelUnknownError.
+        """
+        return await self._do(_NODE, "lag", peer=peer, blocks=blocks, channel=channel)
+
+    async def catch_up(self, peer: str, *, channel: str = "") -> NodeState:
+        """Have a peer that lags catch up. Raises NodeUnknownError, ChannelUnknownError."""
+        return await self._do(_NODE, "catch_up", peer=peer, channel=channel)
+
+    async def end_node(self, host: str) -> list[NodeState]:
+        """End a peer or an ordering node at once, as when its process dies. Raises NodeUnknownError.
+
+        A channel whose ordering nodes do not run in their majority is not ordered.
+        """
+        return await self._do(_NODES, "end_node", host=host)
+
+    async def begin_node(self, host: str) -> list[NodeState]:
+        """Start a node that was ended. Raises NodeUnknownError."""
+        return await self._do(_NODES, "begin_node", host=host)
 
     async def add_fault(self, point: str, action: Action, **options: Any) -> list[Fault]:
         """Ask for a fault (`sovchain.ledger.faults.Fault`, whose fields are the options); return all. Raises FaultRefused."""

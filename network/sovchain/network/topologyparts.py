@@ -268,6 +268,7 @@ class Channel(Part):
         members: names of organisations with a peer.
         orderers: names of ordering organisations; empty: all of the topology.
         regulator: the member without which no policy of the channel is satisfied.
+        read_only: members whose users, admins apart, may ask and listen but send no transactions.
         capabilities: None: those of the topology's Fabric version.
         batch: when a block is cut.
         anchor_peers: hosts of the peers, by organisation, through which other organisations find it; an organisation
@@ -282,6 +283,7 @@ class Channel(Part):
     members: Annotated[tuple[Name, ...], Field(min_length=1, max_length=64)]
     orderers: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
     regulator: Name | None = None
+    read_only: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
     capabilities: Capabilities | None = None
     batch: Batch = Field(default_factory=Batch)
     anchor_peers: Annotated[

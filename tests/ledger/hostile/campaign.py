@@ -4,8 +4,8 @@
 
 A find is: a call that ends in INTERNAL or in gRPC's words for an exception, a text with a traceback in it, a call that
 nobody answers, an error in a task, a channel that stops, an honest client that is not served any more, memory that grows
-beyond its bound. Each find is printed with the request that made it; `cases.json` beside this file keeps those that were
-found and mended.
+beyond its bound. Each find is printed with the request that made it. The same seed sends the same requests, but for random
+nonces and signatures.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ from sovchain.protocol.crypto import sign
 from sovchain.protocol.policydsl import parse
 from sovchain.protocol.proposals import transaction_id
 
-CASES: Final = Path(__file__).with_name("cases.json")
 ANSWER_S: Final = 30.0
 GROWTH_MIB: Final = 400
 _WAITS: Final = frozenset({"CommitStatus", "ChaincodeEvents", "Deliver", "DeliverFiltered", "DeliverWithPrivateData"})
@@ -421,11 +420,6 @@ async def run(directory: Path, *, seconds: float = 0.0, count: int = 0, seed: in
         tally.found(f"memory grew from {before:.0f} to {after:.0f} MiB", "memory", b"")
     loop.set_exception_handler(None)
     return tally
-
-
-def cases() -> list[tuple[str, str, bytes]]:
-    """Requests that once did harm: (what they did, method, request)."""
-    return [(case["what"], case["method"], bytes.fromhex(case["request"])) for case in json.loads(CASES.read_text())]
 
 
 if __name__ == "__main__":

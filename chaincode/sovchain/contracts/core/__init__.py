@@ -1,10 +1,11 @@
 """The sovereign core that every channel's chaincode holds.
 
 General layout: `codes` are the code lists; `records` and `order_records` what is stored and exchanged; `store` the keys;
-`cedar` and `lawtext` read and check laws; `facts` are what a decision depends on and `gathering` reads them; `engine` decides,
-purely, with `gates` and `obligations`; `effects` is what follows. `ballots`, `registry`, `law`, `calendar`, `sharing`, `receipts`, `duties`, `grants`,
+`cedar` and `lawtext` read and check laws, `scopes` and `conflicts` compare them with each other and `lawreview` with those in force;
+`facts` are what a decision depends on and `gathering` reads them; `engine` decides, purely, with `question`, `gates` and `obligations`;
+`effects` is what follows. `ballots`, `registry`, `law`, `calendar`, `sharing`, `receipts`, `duties`, `grants`,
 `orders`, `warrants`, `personal`, `rights` and `crossing` are the contracts, `standing` and `guarding` what they ask and protect; `anchors`
-and `portable` belong to crossing; `assembly` puts them together for one channel's seats.
+and `portable` belong to crossing; `projection` (with `merkle` and `masks`) proves parts of tables, `lineage` follows sources; `assembly` puts them together for one channel's seats.
 """
 
 from sovchain.contracts.core.assembly import core_contracts

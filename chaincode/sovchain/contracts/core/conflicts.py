@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 from sovchain.contracts.core.cedartext import parse_policies
@@ -57,48 +58,83 @@ class Clause:
         return f"{self.law} version {self.version}, {self.clause}"
 
 
+class _Laws:
+    """Clauses that are in force together, found by what they are asked for."""
+
+    def __init__(self, clauses: Iterable[Clause]) -> None:
+        self.clauses = tuple(clauses)
+        self.forbids = [one for one in self.clauses if one.effect == "forbid"]
+        self._permits: dict[tuple[str, str], list[Clause]] = {}
+        for one in self.clauses:
+            for action in one.scope.actions if one.effect == "permit" else ():
+                self._permits.setdefault((one.jurisdiction, action), []).append(one)
+
+    def permits(self, place: str, action: str) -> list[Clause]:
+        """The permits of one place's law for an action."""
+        return self._permits.get((place, action), [])
+
+
+def errors(draft: LawText, in_force: Iterable[LawVersion]) -> tuple[LawFinding, ...]:
+    """The clauses of a draft that could never do what they say. `in_force` as for `conflicts`; lower laws play no part."""
+    own = _draft(draft)
+    around = _Laws([*own, *_others(draft, in_force)])
+    return _ordered(found for clause in own if (found := _error(clause, around)) is not None)
+
+
 def conflicts(draft: LawText, in_force: Iterable[LawVersion]) -> tuple[LawFinding, ...]:
     """What stands against a draft or follows from it, errors first, then by place.
 
     `in_force` are the laws in force when it takes effect: of its jurisdiction, above it and, to see what it does to them, below
     it. The version that it replaces may be among them.
     """
-    header = draft.header
-    own = _clauses(header.law, header.version, header.jurisdiction, draft.text)
-    before = [clause for law in in_force for clause in _of(law)]
-    others = [clause for clause in before if clause.law != header.law]
-    findings = [found for clause in own for found in _in_itself(clause, own, others)]
-    findings += _disabled(own, before, others)
-    return _ordered(findings)
+    in_force = tuple(in_force)
+    own, others = _draft(draft), _others(draft, in_force)
+    around = _Laws([*own, *others])
+    findings: list[LawFinding] = []
+    for number, clause in enumerate(own):
+        error = _error(clause, around)
+        findings += [error] if error is not None else _warnings(clause, own[:number], others, around)
+    before = _Laws(clause for law in in_force for clause in _of(law))
+    return _ordered([*findings, *_disabled(own, others, before, around)])
 
 
 def repeal_effects(law: str, in_force: Iterable[LawVersion]) -> tuple[LawFinding, ...]:
     """What is left when a law ends: clauses that depended on it, places and actions that nothing permits any more."""
-    before = [clause for one in in_force for clause in _of(one)]
-    ended = [clause for clause in before if clause.law == law]
-    after = [clause for clause in before if clause.law != law]
+    before = _Laws([clause for one in in_force for clause in _of(one)])
+    ended = [clause for clause in before.clauses if clause.law == law]
+    after = _Laws([clause for clause in before.clauses if clause.law != law])
     findings = []
-    for clause in after:
+    for clause in after.clauses:
         if clause.effect == "permit":
             why = _dead(clause, after)
             if why is not None and _dead(clause, before) is None:
                 detail = f"it rests on {law}: without that, {why[1]}"
                 findings.append(_finding("orphaned", clause, detail, law))
-            findings += _released(clause, ended, after)
+            findings += _released(clause, ended, after.clauses)
         elif any(_permits_within(clause, one) for one in ended) and not any(
-            _permits_within(clause, one) for one in after
+            _permits_within(clause, one) for one in after.clauses
         ):
             findings.append(_finding("idle", clause, f"nothing permits any more what it forbids once {law} ends", law))
-    findings += _unlegislated(law, ended, after)
+    findings += _unlegislated(law, ended, after.clauses)
     return _ordered(findings)
 
 
-def _of(law: LawVersion) -> list[Clause]:
+def _others(draft: LawText, in_force: Iterable[LawVersion]) -> list[Clause]:
+    return [clause for law in in_force if law.law != draft.header.law for clause in _of(law)]
+
+
+def _draft(draft: LawText) -> tuple[Clause, ...]:
+    header = draft.header
+    return _clauses(header.law, header.version, header.jurisdiction, draft.text)
+
+
+def _of(law: LawVersion) -> tuple[Clause, ...]:
     return _clauses(law.law, law.version, law.jurisdiction, law.text)
 
 
-def _clauses(law: str, version: int, jurisdiction: str, text: str) -> list[Clause]:
-    return [
+@lru_cache(maxsize=256)
+def _clauses(law: str, version: int, jurisdiction: str, text: str) -> tuple[Clause, ...]:
+    return tuple(
         Clause(
             law,
             version,
@@ -111,7 +147,7 @@ def _clauses(law: str, version: int, jurisdiction: str, text: str) -> list[Claus
             frozenset(parse_obligations(policy.annotations.get("obligations", ""))),
         )
         for policy, scope in zip(parse_policies(text), scopes(text), strict=True)
-    ]
+    )
 
 
 def _finding(kind: LawFindingKind, at: Clause, detail: str, other: str | None = None) -> LawFinding:
@@ -145,10 +181,10 @@ def _binds(one: Clause, other: Clause) -> bool:
     return is_within(other.jurisdiction, one.jurisdiction)
 
 
-def _dead(permit: Clause, laws: Sequence[Clause]) -> tuple[LawFindingKind, str, str] | None:
+def _dead(permit: Clause, laws: _Laws) -> tuple[LawFindingKind, str, str] | None:
     """Why a permit can never take effect among `laws`: the kind, the reason, and the clause or place that stands against it."""
-    for forbid in laws:
-        if forbid.effect == "forbid" and _binds(forbid, permit) and forbid.scope.covers(permit.scope):
+    for forbid in laws.forbids:
+        if _binds(forbid, permit) and forbid.scope.covers(permit.scope):
             whose = "the law of " + forbid.jurisdiction if _above(forbid, permit) else "another clause"
             return "forbidden", f"{whose} forbids all of what it permits: {forbid.cited}", forbid.cited
     unsupported = {action: _unsupporting(action, permit, laws) for action in sorted(permit.scope.actions)}
@@ -162,34 +198,31 @@ def _narrower(place: str, actions: Sequence[str]) -> str:
     return f"the law of {place} permits {', '.join(actions)} in other cases only, and a lower law never widens it"
 
 
-def _unsupporting(action: str, permit: Clause, laws: Sequence[Clause]) -> str | None:
+def _unsupporting(action: str, permit: Clause, laws: _Laws) -> str | None:
     """The highest place above whose law permits an action, but nothing of what this permits of it."""
     asked = permit.scope.both(Scope(words={"action": frozenset({action})}))
     for place in jurisdiction_path(permit.jurisdiction)[:-1]:
-        there = [
-            one for one in laws
-            if one.effect == "permit" and one.jurisdiction == place and action in one.scope.actions
-        ]  # fmt: skip
+        there = laws.permits(place, action)
         if there and not any(one.scope.meets(asked) for one in there):
             return place
     return None
 
 
-def _in_itself(clause: Clause, own: Sequence[Clause], others: Sequence[Clause]) -> Iterable[LawFinding]:
-    """What is wrong with one clause of a draft."""
+def _error(clause: Clause, around: _Laws) -> LawFinding | None:
+    """Why a clause of a draft can never do what it says, None when it may."""
     contradiction = clause.scope.contradiction
     if contradiction is not None:
-        what = f"no request can meet what it says of {contradiction}" if "." in contradiction else contradiction
-        yield _finding("contradiction", clause, f"its conditions contradict each other: {what}")
-        return
-    around = [*own, *others]
+        return _finding("contradiction", clause, f"its conditions contradict each other: {contradiction}")
+    dead = _dead(clause, around) if clause.effect == "permit" else None
+    return None if dead is None else _finding(dead[0], clause, f"it can never take effect: {dead[1]}", dead[2])
+
+
+def _warnings(
+    clause: Clause, earlier: Sequence[Clause], others: Sequence[Clause], around: _Laws
+) -> Iterable[LawFinding]:
+    """What the author of a clause may not have meant."""
     if clause.effect == "permit":
-        dead = _dead(clause, around)
-        if dead is not None:
-            yield _finding(dead[0], clause, f"it can never take effect: {dead[1]}", dead[2])
-            return
         yield from _partly(clause, around)
-    earlier = own[: own.index(clause)]
     for other in (*earlier, *others):
         if _says_as_much(other, clause):
             same = clause.scope.covers(other.scope) and clause.obligations == other.obligations
@@ -210,17 +243,20 @@ def _says_as_much(one: Clause, other: Clause) -> bool:
     return one.jurisdiction == other.jurisdiction and other.obligations <= one.obligations
 
 
-def _partly(permit: Clause, laws: Sequence[Clause]) -> Iterable[LawFinding]:
+def _partly(permit: Clause, laws: _Laws) -> Iterable[LawFinding]:
     """Where a permit reaches into what others forbid or do not permit, in a matter that its own words settle."""
-    for forbid in laws:
-        if (
-            forbid.effect == "forbid"
-            and _above(forbid, permit)
-            and forbid.scope.attributes <= permit.scope.attributes | {"action"}
-            and forbid.scope.meets(permit.scope)
-        ):
-            detail = f"a part of what it permits is forbidden by the law of {forbid.jurisdiction}: {forbid.cited}"
-            yield _finding("partly-forbidden", permit, detail, forbid.cited)
+    reached = [
+        forbid
+        for forbid in laws.forbids
+        if _above(forbid, permit)
+        and forbid.scope.attributes <= permit.scope.attributes | {"action"}
+        and forbid.scope.meets(permit.scope)
+    ]
+    if reached:
+        first, more = reached[0], len(reached) - 1
+        also = f" and {more} more" if more else ""
+        detail = f"a part of what it permits is forbidden by the law of {first.jurisdiction}: {first.cited}{also}"
+        yield _finding("partly-forbidden", permit, detail, first.cited)
     places: dict[str, list[str]] = {}
     for action in sorted(permit.scope.actions):
         place = _unsupporting(action, permit, laws)
@@ -230,9 +266,8 @@ def _partly(permit: Clause, laws: Sequence[Clause]) -> Iterable[LawFinding]:
         yield _finding("partly-unsupported", permit, f"a part of it has no effect: {_narrower(place, actions)}", place)
 
 
-def _disabled(own: Sequence[Clause], before: Sequence[Clause], others: Sequence[Clause]) -> Iterable[LawFinding]:
+def _disabled(own: Sequence[Clause], others: Sequence[Clause], before: _Laws, after: _Laws) -> Iterable[LawFinding]:
     """Permits of other laws that a draft leaves without any effect, told at the draft's clause that does it."""
-    after = [*others, *own]
     for permit in others:
         if permit.effect != "permit":
             continue

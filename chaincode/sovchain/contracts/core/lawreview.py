@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sovchain.contracts.core import store
 from sovchain.contracts.core.codes import jurisdiction_path
-from sovchain.contracts.core.conflicts import conflicts, repeal_effects
+from sovchain.contracts.core.conflicts import conflicts, errors, repeal_effects
 from sovchain.contracts.core.engine import LawVersion, laws_in_force
 from sovchain.contracts.core.lawtext import LawText
 from sovchain.contracts.core.records import EnactedLaw, LawBody, LawFinding
@@ -51,20 +51,18 @@ async def require_no_conflict(view: StateView, law: LawText, now: datetime) -> N
     """
     header = law.header
     around = await _in_force(view, max(header.effective_from, now), *jurisdiction_path(header.jurisdiction))
-    for found in conflicts(law, around):
-        if found.severity == "error":
-            where = f"line {found.line}, column {found.column}, {found.clause}"
-            raise refusal(
-                "E_LAW",
-                "the law conflicts with law in force" if found.other else "the law conflicts with itself",
-                f"{where}: {found.detail}",
-                "change or leave out the clause, or have the other amended first",
-                line=found.line,
-                column=found.column,
-                clause=found.clause,
-                kind=found.kind,
-                other=found.other,
-            )
+    for found in errors(law, around):
+        raise refusal(
+            "E_LAW",
+            "the law conflicts with law in force" if found.other else "the law conflicts with itself",
+            f"line {found.line}, column {found.column}, {found.clause}: {found.detail}",
+            "change or leave out the clause, or have the other amended first",
+            line=found.line,
+            column=found.column,
+            clause=found.clause,
+            kind=found.kind,
+            other=found.other,
+        )
 
 
 async def review(view: StateView, law: LawText, now: datetime) -> tuple[LawFinding, ...]:

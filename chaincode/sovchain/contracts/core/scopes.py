@@ -95,19 +95,18 @@ class Scope:
 
     @property
     def contradiction(self) -> str | None:
-        """The attribute that no value can satisfy, or the condition that its own opposite stands beside; None for none known."""
-        for name, allowed in sorted(self.words.items()):
-            if not allowed:
-                return name
-        for name, (low, high) in sorted(self.numbers.items()):
-            if low > high:
-                return name
-        for name, places in sorted(self.regions.items()):
+        """Why certainly no request is in the scope, in words; None where that is not certain."""
+        impossible = [name for name, allowed in self.words.items() if not allowed]
+        impossible += [name for name, (low, high) in self.numbers.items() if low > high]
+        for name, places in self.regions.items():
             out = self.outside.get(name, frozenset())
             if all(any(is_within(place, one) for one in out) for place in places):
-                return name
-        opposed = [text for text in self.others if _canonical({"!": {"arg": json.loads(text)}}) in self.others]
-        return "a condition and its opposite" if opposed else "a condition that is false" if self.never else None
+                impossible.append(name)
+        if impossible:
+            return f"nothing can be what it says of {', '.join(sorted(impossible))}"
+        if any(_canonical({"!": {"arg": json.loads(text)}}) in self.others for text in self.others):
+            return "a condition stands beside its opposite"
+        return "a condition is false as it is written" if self.never else None
 
     @property
     def empty(self) -> bool:

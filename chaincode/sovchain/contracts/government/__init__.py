@@ -1,12 +1,12 @@
 """The government channel's chaincode: the core, with either sector organisation in the sector's seat, and its scenarios.
 
 General layout: `catalogue`, `exchange` and `corrections` are the sharing of government data; `relief` holds programmes of
-poverty relief and their cases.
+poverty relief and their cases; `licences` are those of carriers.
 """
 
 from sovchain.contracts.core import Seats
 from sovchain.contracts.core.promulgation import LawsOut
-from sovchain.contracts.government import corrections, relief
+from sovchain.contracts.government import corrections, licences, relief
 from sovchain.contracts.scenario import channel_chaincode
 
 SEATS = Seats(
@@ -16,7 +16,7 @@ SEATS = Seats(
         "sector": ("FinanceMSP", "LogisticsMSP"),
     }
 )
-SCENARIOS = (relief.SCENARIO, corrections.SCENARIO)
+SCENARIOS = (relief.SCENARIO, corrections.SCENARIO, licences.SCENARIO)
 chaincode = channel_chaincode("government", SEATS, SCENARIOS, outgoing=[LawsOut()])
 
 __all__ = ["SCENARIOS", "SEATS", "chaincode"]

@@ -211,4 +211,4 @@ class Waybills(Contract):
 
 _STATED = ("number", "consignor", "consignee", "origin", "destination", "goods", "packages", "weight_kg")
 
-SCENARIO: Final = Scenario("logistics", "Digital logistics", (Waybills(),), (Waybills.custody,))
+SCENARIO: Final = Scenario("logistics", "Waybills", (Waybills(),), (Waybills.custody,))

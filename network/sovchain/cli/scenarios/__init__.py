@@ -50,11 +50,12 @@ def with_users(topology: Topology, users: Mapping[str, Sequence[Mapping[str, Any
     return type(topology).model_validate(document)
 
 
-def on_one_channel(topology: Topology, channel: str) -> Topology:
-    """The same network with one channel, its members and those who order: for what needs no other channel."""
+def on_channels(topology: Topology, *channels: str) -> Topology:
+    """The same network with these channels only, their members and those who order."""
     document = topology.model_dump(mode="json")
-    document["channels"] = [one for one in document["channels"] if one["name"] == channel]
-    document["chaincodes"] = [one for one in document["chaincodes"] if channel in one["channels"]]
-    kept = {*document["channels"][0]["members"], *(one["operator"] for one in document["ordering_organizations"])}
+    document["channels"] = [one for one in document["channels"] if one["name"] in channels]
+    document["chaincodes"] = [one for one in document["chaincodes"] if {*channels} & {*one["channels"]}]
+    members = {member for one in document["channels"] for member in one["members"]}
+    kept = members | {one["operator"] for one in document["ordering_organizations"]}
     document["organizations"] = [one for one in document["organizations"] if one["name"] in kept]
     return type(topology).model_validate(document)

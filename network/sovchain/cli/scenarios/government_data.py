@@ -12,22 +12,18 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from sovchain.cli.law_commands import load_calendar
 from sovchain.cli.problems import CommandError
-from sovchain.cli.scenarios import Demonstration, on_one_channel, with_users
-from sovchain.cli.stage import Stage, admit, audit, enact, passed
-from sovchain.contracts.core.calendar import Calendar, local_day
+from sovchain.cli.scenarios import Demonstration, on_channels, with_users
+from sovchain.cli.stage import Stage, admit, audit, enact, enact_calendars
 from sovchain.contracts.government.catalogue import Citation, Listing, Statement
 from sovchain.contracts.government.exchange import Asked, Terms
 from sovchain.network.stored import stored_blocks
 
 if TYPE_CHECKING:
     from sovchain.network import Topology
-    from sovchain.sovereign import Proposed, Sovereign
     from sovchain.sovereign.exchange import ExchangeDesk
 
 CHANNEL: Final = "government"
-PLACE: Final = "CN-GZ-520100"
 BRIEF: Final = "the inspection of three forwarders, by name"
 DUTY: Final = Citation(law="GY-DS-2026", clause="art. 7")
 CONDITIONAL: Final = Listing(share="conditional", condition="for a duty under a law")
@@ -36,7 +32,7 @@ CONDITIONAL: Final = Listing(share="conditional", condition="for a duty under a 
 def topology(default: Topology) -> Topology:
     """The government channel alone, with an officer of the bureau that keeps the catalogue."""
     keeper = {"name": "Keeper", "attributes": {"office": "bureau"}}
-    return with_users(on_one_channel(default, CHANNEL), {"Government": [keeper]})
+    return with_users(on_channels(default, CHANNEL), {"Government": [keeper]})
 
 
 @asynccontextmanager
@@ -76,22 +72,6 @@ async def play(stage: Stage) -> tuple[dict[str, Any], bool]:
         "ok": good,
     }
     return result, good
-
-
-async def enact_calendars(stage: Stage, channel: str) -> None:
-    """Have the calendars of this year and the next one enacted: what the examples have of them, and else a plain year."""
-    year = local_day(PLACE, datetime.now(UTC)).year
-    for one in (year, year + 1):
-        file = stage.examples / "calendars" / f"cn-{one}.yaml"
-        plain = Calendar(jurisdiction="CN", year=one, source="a drill: a year without holidays", holidays=())
-        calendar = load_calendar(file) if file.exists() else plain
-
-        async def propose(office: Sovereign, calendar: Calendar = calendar) -> Proposed:
-            return await office.propose_calendar(calendar)
-
-        voted = await passed(stage, channel, propose)
-        days = f"{len(calendar.holidays)} holidays, {len(calendar.working_days)} make-up working days"
-        stage.done(f"enact the calendar of {one}", channel, voted, days)
 
 
 async def _share(stage: Stage, organization: str, extra: bytes = b"") -> str:

@@ -12,20 +12,18 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from sovchain.cli.problems import CommandError
 from sovchain.cli.scenarios import Demonstration, with_users
-from sovchain.cli.stage import Stage, admit, audit, enact, passed
+from sovchain.cli.stage import Stage, admit, audit, enact, pin
 from sovchain.contracts.core import Crossing
 from sovchain.contracts.government.relief import PURPOSE, Office, Programme
 from sovchain.network.stored import stored_blocks
 
 if TYPE_CHECKING:
-    from sovchain.contracts.core.crossing_records import AnchorStatement
     from sovchain.network import Topology
-    from sovchain.sovereign import Passage, PayoutDesk, Proposed, ReliefOffice, Sovereign
+    from sovchain.sovereign import Passage, PayoutDesk, ReliefOffice
 
 PROGRAMME: Final = Programme(
     id="nanming-2026",
@@ -67,7 +65,7 @@ async def play(stage: Stage) -> tuple[dict[str, Any], bool]:
     stage.title("1. Two channels admit their organisations, and each pins whose peers speak for the other")
     for channel in ("government", "finance"):
         await admit(stage, channel, "finance.yaml", f"admit the organisations of {channel}")
-    await _pin(stage)
+    await pin(stage, "government", "finance")
     stage.title(
         "2. The law is enacted once, on the government channel, and promulgated to the finance channel by proof"
     )
@@ -123,21 +121,6 @@ async def _passage(stage: Stage, organization: str, user: str = "User1") -> Asyn
         stage.seen(organization, "finance", user) as finance,
     ):
         yield Passage(government, finance)
-
-
-async def _pin(stage: Stage) -> None:
-    from sovchain.sovereign import anchor_statement
-
-    for here, there in (("finance", "government"), ("government", "finance")):
-        policy = stage.network.topology.chaincode(there).endorsement_policy
-        async with stage.seen("Government", there) as channel:
-            statement = await anchor_statement(channel, policy=policy)
-        committed = await passed(stage, here, partial(_propose, statement))
-        stage.done(f"{here} pins {there}", here, committed, f"epoch 1: {policy}")
-
-
-async def _propose(statement: AnchorStatement, office: Sovereign) -> Proposed:
-    return await office.propose_anchor(statement)
 
 
 async def _promulgate(stage: Stage) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from sovchain.ledger.chainview import ChainView
 from sovchain.ledger.channel import Channel
 from sovchain.ledger.consenters import Consenters
 from sovchain.ledger.operations.https import Handler, HttpsServer, server_context
@@ -20,7 +21,7 @@ from sovchain.ledger.operations.system import VERSION, OperationsSystem
 from sovchain.ledger.registry import Registry
 
 _CHANNEL: Labels = ("channel",)
-Channels = Callable[[], Sequence[Channel]]
+Channels = Callable[[], Sequence[ChainView]]
 
 
 async def serve_https(
@@ -32,7 +33,7 @@ async def serve_https(
     client_root_pems: bytes,
     demand_certificate: bool = False,
 ) -> HttpsServer:
-    """Start a server. Raises OSError (ssl.SSLError included) when it cannot listen or its material cannot be used."""
+    """Start a server. Raises OSError when it cannot listen, TlsError for material that cannot be used."""
     context = server_context(certificate_pem, private_key_pem, client_root_pems, demand_certificate=demand_certificate)
     server = HttpsServer(handler)
     await server.start(listen, context)
@@ -58,7 +59,11 @@ def peer_operations(metrics: NodeMetrics, shared: LedgerMetrics, channels: Chann
 
 
 def orderer_operations(
-    metrics: NodeMetrics, shared: LedgerMetrics, channels: Channels, consenters: Consenters, host: str
+    metrics: NodeMetrics,
+    shared: LedgerMetrics,
+    channels: Callable[[], Sequence[Channel]],
+    consenters: Consenters,
+    host: str,
 ) -> Handler:
     """The operations endpoint of an ordering node that is on these channels."""
 
@@ -98,13 +103,13 @@ def orderer_operations(
     return OperationsSystem(lambda: _failures(channels()), written)
 
 
-def _failures(channels: Iterable[Channel]) -> Iterator[tuple[str, str]]:
+def _failures(channels: Iterable[ChainView]) -> Iterator[tuple[str, str]]:
     for channel in channels:
         if channel.stopped is not None:
             yield f"channel {channel.channel_id}", channel.stopped.reason
 
 
-def _exposed(own: Iterable[Metric], shared: Iterable[Metric], channels: Sequence[Channel]) -> bytes:
+def _exposed(own: Iterable[Metric], shared: Iterable[Metric], channels: Sequence[ChainView]) -> bytes:
     """Write what the node counts, and of what is counted for all nodes that which is about its channels."""
     names = {channel.channel_id for channel in channels}
     version = Gauge("fabric_version", "The active version of Fabric.", ("version",), lambda: [((VERSION,), 1.0)])
@@ -116,5 +121,5 @@ def _gauge(name: str, help_text: str, values: dict[str, float]) -> Gauge:
     return Gauge(name, help_text, _CHANNEL, lambda: [((channel,), float(value)) for channel, value in values.items()])
 
 
-def _heights(name: str, help_text: str, channels: Sequence[Channel]) -> Gauge:
+def _heights(name: str, help_text: str, channels: Sequence[ChainView]) -> Gauge:
     return _gauge(name, help_text, {channel.channel_id: channel.height for channel in channels})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,8 @@ from typing import Final
 
 import h11
 import structlog
+
+from sovchain.rpc import tls
 
 MAX_HEADER_BYTES: Final = 32 * 1024
 MAX_BODY_BYTES: Final = 10 * 1024 * 1024
@@ -63,17 +64,12 @@ Handler = Callable[[Request], Awaitable[Response]]
 def server_context(
     certificate_pem: bytes, private_key_pem: bytes, client_root_pems: bytes, *, demand_certificate: bool
 ) -> ssl.SSLContext:
-    """TLS of such a server. The key goes through memory only, although OpenSSL reads it as a file."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_verify_locations(cadata=client_root_pems.decode())
+    """TLS of such a server. Raises TlsError for material that cannot be used."""
+    context = tls.context(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["http/1.1"])
     context.verify_mode = ssl.CERT_REQUIRED if demand_certificate else ssl.CERT_OPTIONAL
-    descriptor = os.memfd_create("tls", os.MFD_CLOEXEC)
-    try:
-        os.write(descriptor, private_key_pem.rstrip() + b"\n" + certificate_pem)
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
+    tls.trust(context, client_root_pems)
+    tls.load_pair(context, certificate_pem, private_key_pem)
     return context
 
 

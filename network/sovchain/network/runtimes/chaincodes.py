@@ -259,11 +259,12 @@ class ChaincodeInstances:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._serving: dict[str, list[ChaincodeInstance]] = {}
+        self._held: list[ChaincodeInstance] = []
 
     async def serve(self, topology: Topology, ports: Mapping[str, int], now: datetime) -> dict[str, bytes]:
         """Start what serves the chaincodes that are not served yet, without waiting until it listens.
 
-        Return the package of each chaincode by its name, of the newest version. `now` (UTC) is when new TLS certificates
+        The second instance waits for `begin`: until the nodes serve there is work enough for two cores. Return the package of each chaincode by its name, of the newest version. `now` (UTC) is when new TLS certificates
         begin. Raises InstanceDamaged, OSError.
         """
         shared = shared_services(topology)
@@ -300,14 +301,29 @@ class ChaincodeInstances:
             log_path=self._directory / f"logs/chaincode-{name}.log",
             pid_path=self._directory / f"run/chaincode-{name}.pid",
         )
-        await process.start()
+        if instance == "B":
+            self._held.append(process)
+        else:
+            await process.start()
         return process
+
+    @property
+    def processes(self) -> Mapping[str, ChaincodeInstance]:
+        """The processes by name: "chaincode instance A", and further ones with what they serve."""
+        return {f"chaincode instance {process.name}": process for process in self._processes(self._serving)}
+
+    async def begin(self) -> None:
+        """Start the instances that were held back. Raises OSError."""
+        held, self._held = self._held, []
+        for process in held:
+            await process.start()
 
     def _processes(self, serving: Mapping[str, list[ChaincodeInstance]]) -> list[ChaincodeInstance]:
         return list({id(process): process for several in serving.values() for process in several}.values())
 
     async def ready(self) -> None:
-        """Wait until all processes listen. Raises ChaincodeFailed."""
+        """Wait until all processes listen. Raises ChaincodeFailed, OSError."""
+        await self.begin()
         await asyncio.gather(*(process.ready() for process in self._processes(self._serving)))
 
     async def keep(self, topology: Topology) -> None:
@@ -322,6 +338,7 @@ class ChaincodeInstances:
     async def stop(self) -> None:
         """End all processes."""
         serving, self._serving = self._serving, {}
+        self._held.clear()
         await asyncio.gather(*(process.stop() for process in self._processes(serving)))
 
 

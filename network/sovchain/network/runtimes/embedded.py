@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from sovchain.ledger.node import AddressInUseError, EmbeddedLedger, NodeSpec
+from sovchain.ledger.node import AddressInUseError, EmbeddedLedger
+from sovchain.ledger.nodespec import NodeSpec
 from sovchain.network.errors import PortInUse, RuntimeUnavailable
 from sovchain.network.genesis import loopback_endpoints
 from sovchain.network.material import Material, OrganizationMaterial
@@ -15,6 +16,7 @@ from sovchain.network.ports import ADDRESS, node_ports, taking_connections
 from sovchain.network.runtimes import Endpoint, Packages, Site
 from sovchain.network.runtimes.chaincodes import ChaincodeInstances, shared_services
 from sovchain.network.runtimes.processes import end_orphans
+from sovchain.network.seed import seed_of
 from sovchain.network.topology import Node, Topology
 
 
@@ -32,9 +34,14 @@ class EmbeddedRuntime:
         return self._ledger
 
     @property
-    def faults(self) -> None:
-        """Peers and ordering nodes live in this process."""
-        return None
+    def faults(self) -> EmbeddedFaults:
+        """Ends and starts the servers of single nodes, and the processes that serve chaincodes."""
+        return EmbeddedFaults(self)
+
+    @property
+    def chaincodes(self) -> ChaincodeInstances | None:
+        """The processes that serve chaincodes; None before `prepare` and after `stop`."""
+        return self._chaincodes
 
     def services(self, topology: Topology) -> Sequence[str]:
         """The nodes, what their administrators call, then both instances of each chaincode: new chaincodes come last."""
@@ -76,6 +83,8 @@ class EmbeddedRuntime:
             )
         # Together: what each one waits for is the disk.
         await asyncio.gather(*(self._ledger.join(block) for block in genesis_blocks))
+        if self._chaincodes is not None:
+            await self._chaincodes.begin()
 
     async def ready(self) -> None:
         """See `Runtime.ready`."""
@@ -122,6 +131,37 @@ class EmbeddedRuntime:
                 await chaincodes.stop()
 
 
+class EmbeddedFaults:
+    """A `sovchain.network.runtimes.Faults` over the servers of this process and its chaincode processes."""
+
+    def __init__(self, runtime: EmbeddedRuntime) -> None:
+        self._runtime = runtime
+
+    def targets(self) -> Sequence[str]:
+        """See `Faults.targets`."""
+        ledger, chaincodes = self._runtime.ledger, self._runtime.chaincodes
+        return [*(ledger.nodes if ledger else ()), *(chaincodes.processes if chaincodes else ())]
+
+    async def kill(self, target: str) -> None:
+        """See `Faults.kill`."""
+        ledger, chaincodes = self._runtime.ledger, self._runtime.chaincodes
+        assert ledger is not None
+        if chaincodes is not None and target in chaincodes.processes:
+            await chaincodes.processes[target].kill()
+        else:
+            await ledger.end(target)
+
+    async def start(self, target: str) -> None:
+        """See `Faults.start`."""
+        ledger, chaincodes = self._runtime.ledger, self._runtime.chaincodes
+        assert ledger is not None
+        if chaincodes is not None and target in chaincodes.processes:
+            await chaincodes.processes[target].start()
+            await chaincodes.processes[target].ready()
+        else:
+            await ledger.begin(target)
+
+
 @contextmanager
 def _ports_named(site: Site) -> Iterator[None]:
     """Say whose port it is that another program has."""
@@ -136,9 +176,7 @@ def _ports_named(site: Site) -> Iterator[None]:
 def _supported(topology: Topology) -> None:
     """Refuse what this runtime would have to leave out. Raises RuntimeUnavailable."""
     authorities = [part.name for part in topology.everyone if part.certificate_authority != "generated"]
-    several = [part.name for part in topology.organizations if part.peers > 1]
     reasons = [
-        f"it has one peer for each organisation, and {several[0]} has more" if several else "",
         f"it starts no Fabric CA, which {authorities[0]} asks for" if authorities else "",
         "one node orders, and blocks of a BFT channel need a quorum" if topology.consensus == "bft" else "",
     ]
@@ -160,6 +198,7 @@ def _nodes(site: Site, material: Material, kind: str) -> list[NodeSpec]:
 
 def _node(organization: OrganizationMaterial, part: Node, site: Site) -> NodeSpec:
     node = organization.node(part.host)
+    seed = seed_of(site.directory)
     further = {purpose: f"{ADDRESS}:{site.ports[name]}" for purpose, name in _further_ports(part).items()}
     return NodeSpec(
         msp_id=node.msp_id,
@@ -173,4 +212,5 @@ def _node(organization: OrganizationMaterial, part: Node, site: Site) -> NodeSpe
         msp_config=organization.msp_config.SerializeToString(deterministic=True),
         operations_listen=further["operations"],
         admin_listen=further.get("admin", ""),
+        seed=seed.bytes("node", part.host) if seed is not None else b"",
     )

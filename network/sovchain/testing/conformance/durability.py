@@ -11,16 +11,11 @@ import pytest
 
 from sovchain.client import ConnectError, GatewayError, OutcomeUnknown
 from sovchain.testing.conformance.chaincode import Probe
-from sovchain.testing.conformance.gaps import not_implemented
 from sovchain.testing.conformance.world import ConformanceNetwork, World
 from sovchain.testing.faults import NotOffered
 
 AGAIN_S = 60.0
 """How long the rest of a network may take to work again."""
-
-no_faults = not_implemented(
-    runtime="embedded", reason="single nodes and chaincodes cannot be ended and started", raises=NotOffered
-)
 
 
 @asynccontextmanager
@@ -79,7 +74,6 @@ class DurabilityConformance:
 class FaultConformance:
     """What the others do while one part is away, and how it catches up."""
 
-    @no_faults
     async def test_the_others_commit_without_a_peer_and_it_catches_up(
         self, conformance_network: ConformanceNetwork
     ) -> None:
@@ -95,7 +89,6 @@ class FaultConformance:
             assert (await world.gamma.wide.commit(done.transaction_id).status(timeout_s=AGAIN_S)).successful
             assert await world.gamma.contract().evaluate(Probe.get, key) == b"value"
 
-    @no_faults
     async def test_each_ordering_node_in_turn_may_be_away(self, conformance_network: ConformanceNetwork) -> None:
         """The leader is among them: with it away, another is elected and the same envelope is sent again."""
         topology = conformance_network.topology
@@ -105,7 +98,6 @@ class FaultConformance:
         async with conformance_network.open() as world:
             await world.eventually(partial(_committed, world, world.key()), "a commit", AGAIN_S)
 
-    @no_faults
     async def test_a_chaincode_that_was_killed_works_again(self, conformance_network: ConformanceNetwork) -> None:
         chaincodes = [target for target in conformance_network.targets if target.startswith("chaincode")]
         if not chaincodes:
