@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import json
-import secrets
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from commandline import Sovchain
+from toldinprivate import holders, tell
 
-from sovchain.contracts.core.calendar import Calendar
-from sovchain.network import Network
-from sovchain.sovereign import (
-    Authority,
-    GrantDesk,
-    IntegrityError,
-    PersonalDataDesk,
-    RightsDesk,
-    Sovereign,
-    check_export,
-    pseudonym,
-)
+from sovchain.sovereign import IntegrityError, check_export
 
 CSV = "enterprise,district,tax\nNoodles,Nanming,120\nTools,Yunyan,340\nTea,Nanming,55\n"
 CHANNEL = ("--channel", "finance")
@@ -54,65 +42,24 @@ def test_a_part_is_delivered_and_proves_itself(network: Sovchain, tmp_path: Path
     assert (refused.code, "do not lead to the root" in refused.json["findings"][0]) == (5, True)
 
 
-async def enact_calendars(net: Network) -> None:
-    """Calendars of this year and the next, without holidays: whenever this runs, a period can be counted."""
-    for year in (datetime.now(UTC).year, datetime.now(UTC).year + 1):
-        calendar, ballot = Calendar(jurisdiction="CN", year=year, source="for a test", holidays=()), ""
-        for name in ("Government", "Supervisor", "Finance"):
-            async with net.connect(name, "Admin") as gateway:
-                office = Sovereign(gateway.network("finance"))
-                ballot = ballot or (await office.propose_calendar(calendar)).ballot
-                await office.vote(ballot)
-
-
-async def test_reports_and_complaints_reach_whom_they_are_for_and_nobody_else(
+async def test_what_is_told_in_private_reaches_whom_it_is_for_and_nobody_else(
     network: Sovchain, tmp_path: Path
 ) -> None:
-    """The same wrappers that the command line has, on a running network; its files are searched for what was told in private."""
-    marker = f"MARKER{secrets.token_hex(8)}"
+    """Reports, complaints, answers and the key of a sealed payload: the running network's files are searched for them."""
     file = tmp_path / "all.csv"
     file.write_text(CSV)
     dataset = network.share(file)["dataset"]["id"]
-    subject = pseudonym(secrets.token_bytes(32), "credit-assessment", "520102199001011234")
-    async with (
-        Network.attach(network.directory) as net,
-        net.connect("Government", "User1") as one,
-        net.connect("Finance", "User1") as two,
-    ):
-        await enact_calendars(net)
-        owner, grantee = one.network("finance"), two.network("finance")
-        request = (await Sovereign(grantee).request(dataset, "credit-assessment")).request
-        await Sovereign(owner).release(request)
-        report = f"{marker} used for one loan".encode()
-        await GrantDesk(grantee).report(request, report)
-        assert await GrantDesk(owner).read_report(request) == report
-        await GrantDesk(owner).revoke(request, "the contract ended")
-        assert "E_REVOKED" in (await GrantDesk(grantee).state(request)).problems[0]
-
-        me = await Authority(grantee).whoami()
-        await PersonalDataDesk(owner).open_wallet(subject, me.msp_id, me.identity)
-        complaint = f"Zhang San ({marker}) complains".encode()
-        person, handler = RightsDesk(grantee), RightsDesk(owner)
-        filed = (await person.file(subject, "complaint", "GovernmentMSP", complaint)).record
-        assert await handler.text(subject, filed.id) == complaint
-        answer = f"{marker} was right".encode()
-        await handler.answer(subject, filed.id, "fulfilled", answer)
-        assert await person.answer_text(subject, filed.id) == answer
-        exported = await person.export(subject)
-        authority = net.identity("Finance", "User1").certificate_pem
-
-    found = check_export(exported)
+    told = await tell(network.directory, tmp_path, dataset)
+    found = check_export(told.exported)
     assert (found.signer.partition(",")[0], [one.state for one in found.rights]) == ("FinanceMSP", ["fulfilled"])
-    for altered in (exported.replace(b'"fulfilled"', b'"refused"'), exported[:-3] + b'x"}', b"{}"):
+    for altered in (told.exported.replace(b'"fulfilled"', b'"refused"'), told.exported[:-3] + b'x"}', b"{}"):
         with pytest.raises(IntegrityError):
             check_export(altered)
     with pytest.raises(IntegrityError, match="nobody that you trust"):
-        check_export(exported, [authority])
-
-    holders = {
-        path.relative_to(network.directory).as_posix().removesuffix("-wal").removesuffix("-shm")
-        for path in network.directory.rglob("*")
-        if path.is_file() and marker.encode() in path.read_bytes()
+        check_export(told.exported, [told.authority])
+    assert not any(form in told.exported for form in told.forms)
+    private = {
+        path.as_posix().removesuffix("-wal").removesuffix("-shm") for path in holders(network.directory, told.forms)
     }
-    assert holders == {f"ledger/finance/private/{msp}.sqlite" for msp in ("GovernmentMSP", "FinanceMSP")}
-    assert marker.encode() not in exported
+    assert private == {f"ledger/finance/private/{msp}.sqlite" for msp in ("GovernmentMSP", "FinanceMSP")}
+    assert holders(network.directory, (dataset.encode(),)), "the search finds what is public"
