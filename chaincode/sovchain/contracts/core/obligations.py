@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final, Literal, get_args
+from typing import Final, Literal, cast, get_args
 
 from sovchain.contracts.core.codes import MSP_ID_PATTERN
 from sovchain.contracts.core.masks import united_masks
