@@ -5,25 +5,30 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import test_calendar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scenario_cases import cases, channel, check, place
 
 from sovchain.contracts import finance
-from sovchain.contracts.finance.drafts import (
-    ACCEPTANCE_TERM,
-    PRESENTATION_TERM,
+from sovchain.contracts.core import Registry, store
+from sovchain.contracts.core.calendar import Calendar, EnactedCalendar
+from sovchain.contracts.finance.draft_rules import (
+    ACCEPTANCE_DAYS,
+    PRESENTATION_DAYS,
+    STOP_TERM,
     Draft,
-    Drafts,
     Issue,
     Licence,
     debtors,
-    payment_due,
+    discounted_fen,
+    plus_months,
 )
+from sovchain.contracts.finance.drafts import Drafts
 from sovchain.testing import ContractHarness, refused
 from sovchain.testing.harness import START, Caller
 from sovchain.testing.machines import NegativeCase
@@ -48,11 +53,18 @@ def issue(**changes: Any) -> Issue:
     return Issue.model_validate(stated | changes)
 
 
+def plain_year(year: int) -> Calendar:
+    return Calendar(jurisdiction="CN", year=year, source="a plain year", holidays=())
+
+
 class World:
     """A finance channel with parties; every one's bank has been told the terms unless said otherwise."""
 
     def __init__(self) -> None:
         self.harness = channel(finance.chaincode, "Government", "Finance", "Supervisor")
+        for calendar in (test_calendar.CN_2026, *map(plain_year, (2027, 2028, 2029))):
+            enacted = EnactedCalendar(calendar=calendar, ballot="0" * 64, enacted_at=START)
+            place(self.harness, enacted, store.CALENDAR, "CN", str(calendar.year))
         self.supervisor = self.harness.caller("Supervisor", attributes={"role": "supervisor"})
 
     def one(self, name: str, organization: str = "Finance") -> Caller:
@@ -141,7 +153,7 @@ async def test_acceptance_is_given_within_three_days_or_lapses(world: World) -> 
     draft = await world.issued()
     with refused("E_TIME"):
         await world.one("farm").submit(Drafts.lapse, draft)
-    world.pass_time(ACCEPTANCE_TERM)
+    world.pass_time(timedelta(days=ACCEPTANCE_DAYS + 1))
     with refused("E_TIME"):
         await world.one("foods").submit(Drafts.accept, draft)
     await world.one("farm").submit(Drafts.lapse, draft)
@@ -250,7 +262,7 @@ async def test_whoever_presents_late_has_drawer_and_acceptor_only(world: World) 
     draft = await world.held()
     await world.endorsed(draft, "tea", "mill")
     await world.endorsed(draft, "mill", "farm")
-    world.pass_time(MATURITY + PRESENTATION_TERM + timedelta(days=1))
+    world.pass_time(MATURITY + timedelta(days=PRESENTATION_DAYS + 2))
     await world.one("farm").submit(Drafts.present, draft)
     world.pass_time(timedelta(days=1))
     await world.one("discounter").submit(Drafts.lapse, draft)
@@ -279,11 +291,177 @@ async def test_what_the_law_does_not_know_is_not_issued(world: World, changes: d
         await world.issued(**changes)
 
 
-def test_a_day_of_payment_is_no_weekend() -> None:
-    for days in range(14):
-        due = payment_due(issue(matures_at=START + timedelta(days=days)))
-        assert due.weekday() < 5
-        assert timedelta() <= due - (START + timedelta(days=days)) < timedelta(days=3)
+async def test_a_holiday_is_no_day_of_payment(world: World) -> None:
+    """Matured on the first day of the Labour Day holidays, 1 to 5 May: paid on the sixth, at the same time."""
+    draft = await world.held(matures_at=START + timedelta(days=119))
+    for days in range(5):
+        world.harness.now = START + timedelta(days=119 + days)
+        with refused("E_MATURITY", "it is 2026-05-06T08:00"):
+            await world.one("tea").submit(Drafts.present, draft)
+    world.harness.now = START + timedelta(days=124)
+    await world.one("tea").submit(Drafts.present, draft)
+
+
+async def test_a_year_without_calendar_refuses_what_rests_on_it(world: World) -> None:
+    world.harness.now = START.replace(year=2029, month=12, day=30)
+    with refused("E_CALENDAR", "2030"):
+        await world.issued(matures_at=world.harness.now + timedelta(days=30))
+
+
+# -- parts, guarantees, loss, limitation -----------------------------------------------------------------------------
+
+
+async def test_parts_are_disjoint_and_add_up_and_each_has_one_holder(world: World) -> None:
+    draft = await world.held()
+    await world.endorsed(draft, "tea", "mill")
+    with refused("E_ACCESS"):
+        await world.one("tea").submit(Drafts.split, draft, 1)
+    for fen in (0, FACE, -1):
+        with refused("E_INPUT"):
+            await world.one("mill").submit(Drafts.split, draft, fen)
+    first, rest = (await world.one("mill").submit(Drafts.split, draft, 2_000_000)).result
+    assert ((first.first, first.last), (rest.first, rest.last)) == ((1, 2_000_000), (2_000_001, FACE))
+    with refused("E_STATE", "split"):
+        await world.one("mill").submit(Drafts.offer, draft, party("farm"), "transfer")
+    await world.endorsed(first.id, "mill", "farm")
+    second, third = (await world.one("mill").submit(Drafts.split, rest.id, 1)).result
+    assert (second.amount_fen, third.first, third.last) == (1, 2_000_002, FACE)
+    world.pass_time(MATURITY)
+    for part, holder in ((first, "farm"), (second, "mill"), (third, "mill")):
+        await world.one(holder).submit(Drafts.present, part.id)
+        paid = (await world.one("foods").submit(Drafts.pay, part.id, "TX")).result
+        assert paid.paid_fen == part.amount_fen
+    assert first.amount_fen + second.amount_fen + third.amount_fen == FACE
+
+
+async def test_a_part_is_endorsed_by_regulator_and_holders_bank_like_the_whole(world: World) -> None:
+    first, _ = (await world.one("tea").submit(Drafts.split, await world.held(), 100)).result
+    alone = world.harness.caller("Finance", "tea", attributes={"party": "tea"}, endorsers=["Finance", "Government"])
+    with pytest.raises(Exception, match="ENDORSEMENT_POLICY_FAILURE"):
+        await alone.submit(Drafts.offer, first.id, party("mill"), "transfer")
+
+
+async def test_recourse_on_a_part_is_for_the_part(world: World) -> None:
+    draft = await world.held()
+    await world.endorsed(draft, "tea", "mill")
+    first, _ = (await world.one("mill").submit(Drafts.split, draft, 700)).result
+    await world.endorsed(first.id, "mill", "farm")
+    world.pass_time(MATURITY)
+    await world.one("farm").submit(Drafts.present, first.id)
+    await world.one("foods").submit(Drafts.dishonour, first.id, "no cover")
+    await world.one("farm").submit(Drafts.claim, first.id, party("tea"))
+    ended = (await world.one("tea").submit(Drafts.settle, first.id, "TX")).result
+    assert (ended.state, ended.paid_fen) == ("discharged", 700)
+
+
+async def test_a_guarantor_answers_like_whom_he_guarantees_and_claims_from_him(world: World) -> None:
+    draft = await world.held()
+    await world.endorsed(draft, "tea", "mill")
+    await world.endorsed(draft, "mill", "farm")
+    with refused("E_LIABLE"):
+        await world.one("surety").submit(Drafts.guarantee, draft, party("farm"))  # the holder answers for nothing
+    with refused("E_LIABLE"):
+        await world.one("tea").submit(Drafts.guarantee, draft, party("mill"))  # liable already
+    await world.one("surety").submit(Drafts.guarantee, draft, party("mill"))
+    world.pass_time(MATURITY)
+    await world.one("farm").submit(Drafts.present, draft)
+    await world.one("foods").submit(Drafts.dishonour, draft, "no cover")
+    await world.one("farm").submit(Drafts.claim, draft, party("surety"))
+    settled = (await world.one("surety").submit(Drafts.settle, draft, "TX-1")).result
+    assert settled.holder == party("surety")
+    assert debtors(settled) == {party("mill"), party("tea"), party("foods")}
+    await world.one("surety").submit(Drafts.claim, draft, party("mill"))
+    await world.one("mill").submit(Drafts.settle, draft, "TX-2")
+    found = await world.one("mill").evaluate(Drafts.read, draft)
+    assert debtors(found) == {party("tea"), party("foods")}
+
+
+async def test_a_discount_at_a_rate_pays_the_amount_less_interest_to_the_day_of_payment(world: World) -> None:
+    draft = await world.held()
+    await world.supervisor.submit(Drafts.license, party("discounter"))
+    for price, rate in ((None, None), (100, 100), (None, 10_000), (None, -1)):
+        with refused("E_INPUT"):
+            await world.one("tea").submit(Drafts.offer, draft, party("discounter"), "discount", price, rate)
+    await world.one("tea").submit(Drafts.offer, draft, party("discounter"), "discount", None, 360)
+    signed = (await world.one("discounter").submit(Drafts.sign, draft, INVOICE)).result
+    assert signed.endorsements[-1].price_fen == FACE - FACE * 36 * 90 // 360 // 1000  # 3.6 % a year for 90 days
+    assert signed.endorsements[-1].price_fen == discounted_fen(FACE, 360, START, START + MATURITY)
+
+
+async def test_notices_go_back_along_the_chain_and_late_ones_say_so(world: World) -> None:
+    draft = await world.dishonoured("tea", "mill", "farm")
+    with refused("E_LIABLE"):  # mill was not told yet
+        await world.one("mill").submit(Drafts.notify, draft, party("tea"))
+    await world.one("farm").submit(Drafts.notify, draft, party("mill"))
+    with refused("E_LIABLE"):
+        await world.one("farm").submit(Drafts.notify, draft, party("mill"))
+    world.pass_time(timedelta(days=30))
+    told = (await world.one("mill").submit(Drafts.notify, draft, party("tea"))).result
+    assert [(one.by, one.to, one.late) for one in told.notices] == [
+        (party("farm"), party("mill"), False),
+        (party("mill"), party("tea"), True),
+    ]
+
+
+async def test_claims_end_after_six_months_three_months_and_two_years(world: World) -> None:
+    draft = await world.dishonoured("tea", "mill", "yard", "farm")
+    refused_at = world.harness.now
+    await world.one("farm").submit(Drafts.claim, draft, party("yard"))
+    await world.one("yard").submit(Drafts.settle, draft, "TX-1")
+    world.harness.now = plus_months(world.harness.now, 3)
+    with refused("E_LIMITATION"):  # the recourse that follows a recourse
+        await world.one("yard").submit(Drafts.claim, draft, party("mill"))
+    with refused("E_TIME"):
+        await world.one("mill").submit(Drafts.expire, draft)
+    world.harness.now = plus_months(START + MATURITY, 24)
+    for debtor in ("foods", "tea"):
+        with refused("E_LIMITATION"):
+            await world.one("yard").submit(Drafts.claim, draft, party(debtor))
+    assert (await world.one("mill").submit(Drafts.expire, draft)).result.state == "barred"
+    assert refused_at < world.harness.now
+
+
+async def test_the_first_recourse_ends_after_six_months(world: World) -> None:
+    draft = await world.dishonoured("tea", "mill", "farm")
+    world.harness.now = plus_months(world.harness.now, 6)
+    with refused("E_LIMITATION"):
+        await world.one("farm").submit(Drafts.claim, draft, party("mill"))
+    await world.one("farm").submit(Drafts.claim, draft, party("tea"))  # the drawer answers for two years
+
+
+def test_months_end_with_the_month() -> None:
+    assert plus_months(datetime(2026, 8, 31, 4, tzinfo=UTC), 6) == datetime(2027, 2, 28, 4, tzinfo=UTC)
+    assert plus_months(datetime(2026, 12, 15, 4, tzinfo=UTC), 24) == datetime(2028, 12, 15, 4, tzinfo=UTC)
+    assert plus_months(datetime(2026, 11, 30, 4, tzinfo=UTC), 3) == datetime(2027, 2, 28, 4, tzinfo=UTC)
+
+
+async def test_what_was_reported_lost_is_not_paid_until_a_court_or_time_decides(world: World) -> None:
+    draft = await world.held(matures_at=START + timedelta(days=3))
+    with refused("E_ACCESS"):
+        await world.one("mill").submit(Drafts.stop, draft, "lost")
+    await world.one("tea").submit(Drafts.stop, draft, "stolen from the office")
+    world.pass_time(timedelta(days=4))
+    with refused("E_STATE", "stopped"):
+        await world.one("tea").submit(Drafts.present, draft)
+    with refused("E_TIME"):
+        await world.one("foods").submit(Drafts.lapse, draft)
+    world.pass_time(STOP_TERM)
+    assert (await world.one("foods").submit(Drafts.lapse, draft)).result.state == "held"
+    await world.one("tea").submit(Drafts.stop, draft, "stolen again")
+    await world.supervisor.submit(Drafts.lock, draft, "court order 19")
+    with refused("E_STATE", "locked"):
+        await world.one("tea").submit(Drafts.resume, draft)
+
+
+async def test_a_suspended_officer_signs_nothing(world: World) -> None:
+    draft = await world.held()
+    await world.one("tea").submit(Drafts.offer, draft, party("mill"), "transfer")
+    mill = world.one("mill")
+    identity = (await mill.evaluate(Registry.whoami)).identity
+    admin = world.harness.caller("Finance", "Admin", unit="admin")
+    await admin.submit(Registry.suspend_identity, BANK, identity, "left the company")
+    with refused("E_SUSPENDED"):
+        await mill.submit(Drafts.sign, draft)
 
 
 async def test_terms_are_with_the_bank_that_was_told_and_nowhere_else(world: World) -> None:
@@ -313,6 +491,10 @@ ACTS = st.lists(
                 "dishonour",
                 "claim",
                 "settle",
+                "guarantee",
+                "notify",
+                "stop",
+                "resume",
                 "wait",
             ]
         ),
@@ -334,7 +516,8 @@ async def invariants(acts: list[tuple[str, str, str]]) -> None:
             "offer": (Drafts.offer, party(other), "transfer"), "pledge": (Drafts.offer, party(other), "pledge"),
             "sign": (Drafts.sign,), "withdraw": (Drafts.withdraw,), "decline": (Drafts.decline,), "free": (Drafts.free,),
             "present": (Drafts.present,), "pay": (Drafts.pay, "TX"), "dishonour": (Drafts.dishonour, "no cover"),
-            "claim": (Drafts.claim, party(other)), "settle": (Drafts.settle, "TX"),
+            "claim": (Drafts.claim, party(other)), "settle": (Drafts.settle, "TX"), "notify": (Drafts.notify, party(other)),
+            "guarantee": (Drafts.guarantee, party(other)), "stop": (Drafts.stop, "lost"), "resume": (Drafts.resume,),
         }  # fmt: skip
         if act == "wait":
             world.pass_time(MATURITY)
@@ -388,7 +571,16 @@ def sample(harness: ContractHarness, state: str, holders: Mapping[str, str]) -> 
     fields: dict[str, Any] = {**others, **holders}
     stated = issue(acceptor=fields["acceptor"], matures_at=START + timedelta(days=1))
     settling = {} if state == "claimed" else {"debtor": fields["debtor"]}
-    draft = Draft(id=ID, issue=stated, state=state, issued_at=START, presented_at=START, **fields | settling)  # type: ignore[arg-type]
+    draft = Draft(
+        id=ID,
+        issue=stated,
+        state=state,
+        issued_at=START,
+        presented_at=START,
+        stopped_at=START,
+        refused_at=START,
+        **fields | settling,
+    )  # type: ignore[arg-type]
     place(harness, draft)
     place(harness, Licence(party=fields["holder"], granted_at=START))
 
@@ -411,11 +603,17 @@ CALLS: Mapping[str, tuple[Any, ...]] = {
     "dishonour": (Drafts.dishonour, ID, "no cover"),
     "claim": (Drafts.claim, ID, party("other")),
     "settle": (Drafts.settle, ID, "TX"),
+    "split": (Drafts.split, ID, 1),
+    "guarantee": (Drafts.guarantee, ID, party("other")),
+    "stop": (Drafts.stop, ID, "lost"),
+    "resume": (Drafts.resume, ID),
+    "notify": (Drafts.notify, ID, party("other")),
+    "expire": (Drafts.expire, ID),
 }
-# `sign` also takes a pledge and `settle` also discharges: the draft decides which. An issue makes a draft of its own.
+# `sign` also takes a pledge, `settle` also discharges and `split` cuts: the draft decides which. An issue makes a draft of its own.
 CASES = [
     case
-    for case in cases(Drafts.life, without=("take", "discharge"))
+    for case in cases(Drafts.life, without=("take", "discharge", "cut"))
     if not (case.action == "issue" and case.state is not None)
 ]
 FEW = [case for case in CASES if len(case.caller.holds) + len(case.caller.attributes) <= 2][::3]
@@ -424,7 +622,7 @@ FEW = [case for case in CASES if len(case.caller.holds) + len(case.caller.attrib
 @pytest.fixture(scope="module")
 def shared() -> ContractHarness:
     """Nothing that is refused changes it."""
-    return channel(finance.chaincode, "Government", "Finance", "Supervisor")
+    return World().harness
 
 
 @pytest.mark.parametrize("case", FEW, ids=str)
@@ -435,10 +633,10 @@ async def test_what_the_table_does_not_have_is_refused(shared: ContractHarness, 
 @pytest.mark.long
 async def test_all_that_the_table_does_not_have_is_refused() -> None:
     for case in CASES:
-        await _refused(channel(finance.chaincode, "Government", "Finance", "Supervisor"), case)
+        await _refused(World().harness, case)
 
 
 async def _refused(harness: ContractHarness, case: NegativeCase) -> None:
     if case.state is None and case.code == "E_NOT_FOUND":
-        harness = channel(finance.chaincode, "Government", "Finance", "Supervisor")
+        harness = World().harness
     await check(harness, case, sample, CALLS)

@@ -19,7 +19,8 @@ PAUSE_S: Final = 0.15
 """Pause before the second attempt, in seconds; it doubles with each further one."""
 
 _CONFLICTS: Final = frozenset({"MVCC_READ_CONFLICT", "PHANTOM_READ_CONFLICT"})
-_LAGGING: Final = frozenset({"E_NOT_FOUND", "E_NOT_PERMITTED", "E_NOT_DELIVERED"})
+LAGGING: Final = frozenset({"E_NOT_FOUND", "E_NOT_PERMITTED", "E_NOT_DELIVERED"})
+"""What a peer refuses with that lacks the block before."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -76,7 +77,7 @@ class Calls:
             try:
                 return await self.submit(operation, *args, **kwargs)
             except ContractRefusal as error:
-                if error.code not in _LAGGING or attempt == ATTEMPTS:
+                if error.code not in LAGGING or attempt == ATTEMPTS:
                     raise
             await asyncio.sleep(PAUSE_S * 2 ** (attempt - 1))
         raise AssertionError("the last attempt returns or raises")

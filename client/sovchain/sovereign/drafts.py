@@ -7,7 +7,8 @@ import secrets
 from collections.abc import Sequence
 
 from sovchain.contracts.core.records import SALT_BYTES
-from sovchain.contracts.finance.drafts import Draft, Drafts, Issue, Licence, Purpose
+from sovchain.contracts.finance.draft_rules import Draft, Issue, Licence, Purpose
+from sovchain.contracts.finance.drafts import Drafts
 from sovchain.sovereign.calls import all_pages
 from sovchain.sovereign.desk import Desk
 from sovchain.sovereign.results import Committed, Recorded
@@ -53,9 +54,36 @@ class DraftDesk(Desk):
         """As the drawer: void a draft that nobody has accepted."""
         return await self._record(Drafts.void, draft)
 
-    async def offer(self, draft: str, to: str, purpose: Purpose, price_fen: int | None = None) -> Recorded[Draft]:
-        """As the holder: offer the draft to a party, a discount for a price in fen."""
-        return await self._record(Drafts.offer, draft, to, purpose, price_fen)
+    async def offer(
+        self, draft: str, to: str, purpose: Purpose, price_fen: int | None = None, *, rate_bp: int | None = None
+    ) -> Recorded[Draft]:
+        """As the holder: offer the draft to a party; a discount for a price in fen, or at a yearly rate in hundredths of a
+        percent."""
+        return await self._record(Drafts.offer, draft, to, purpose, price_fen, rate_bp)
+
+    async def split(self, draft: str, fen: int) -> Recorded[list[Draft]]:
+        """As the holder: cut it into the first `fen` of it and the rest."""
+        return await self._record(Drafts.split, draft, fen)
+
+    async def guarantee(self, draft: str, debtor: str) -> Recorded[Draft]:
+        """As a guarantor: guarantee that a debtor pays."""
+        return await self._record(Drafts.guarantee, draft, debtor)
+
+    async def stop(self, draft: str, reason: str) -> Recorded[Draft]:
+        """As the holder: report it lost."""
+        return await self._record(Drafts.stop, draft, reason)
+
+    async def resume(self, draft: str) -> Recorded[Draft]:
+        """As the holder: take that report back."""
+        return await self._record(Drafts.resume, draft)
+
+    async def notify(self, draft: str, to: str) -> Recorded[Draft]:
+        """As the holder of a refused draft, or as one who was told: tell somebody who answers for it."""
+        return await self._record(Drafts.notify, draft, to)
+
+    async def expire(self, draft: str) -> Recorded[Draft]:
+        """As anyone: put on record that all claims are barred by time."""
+        return await self._record(Drafts.expire, draft)
 
     async def withdraw(self, draft: str) -> Recorded[Draft]:
         """As the holder: take an offer back."""

@@ -24,7 +24,7 @@ from sovchain.contracts.core.crossing import Crossing
 from sovchain.contracts.core.crossing_records import Action, AnchorStatement, Arrival, Challenge, Outgoing
 from sovchain.protocol import policydsl
 from sovchain.protocol.errors import ProtocolError
-from sovchain.sovereign.calls import ATTEMPTS, PAUSE_S, Calls, committed, refused
+from sovchain.sovereign.calls import ATTEMPTS, LAGGING, PAUSE_S, Calls, committed, refused
 from sovchain.sovereign.errors import InvalidInput
 from sovchain.sovereign.results import Committed, Recorded
 
@@ -135,8 +135,9 @@ async def _endorsed(
         try:
             endorsed = await contract.proposal(operation, *args).endorse()
         except EndorseError as error:
-            # Peers one block apart read different versions.
-            if error.status != "ABORTED" or error.code is not None or attempt == ATTEMPTS:
+            # Peers one block apart read different versions, or not yet what was committed just now.
+            differ = error.status == "ABORTED" and error.code is None
+            if not (differ or error.code in LAGGING) or attempt == ATTEMPTS:
                 raise
             await asyncio.sleep(PAUSE_S * 2 ** (attempt - 1))
         else:

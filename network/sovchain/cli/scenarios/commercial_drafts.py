@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sovchain.cli.problems import CommandError
 from sovchain.cli.scenarios import Demonstration, on_channels, with_users
 from sovchain.cli.stage import Stage, admit, audit
-from sovchain.contracts.finance.drafts import Draft, Issue
+from sovchain.contracts.finance.draft_rules import Draft, Issue
 from sovchain.network.stored import stored_blocks
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 CHANNEL: Final = "finance"
 BANK: Final = "FinanceMSP"
-PARTIES: Final = ("tea", "foods", "mill", "farm", "discounter")
+PARTIES: Final = ("tea", "foods", "mill", "farm", "surety", "discounter")
 FACE_FEN: Final = 5_000_000
 TRADE: Final = "Qianhe Tea sells four tonnes of tea to Nanming Foods"
 TERM: Final = timedelta(seconds=20)
@@ -60,8 +60,7 @@ async def play(stage: Stage) -> tuple[dict[str, Any], bool]:
     first = await _accepted(stage, TERM, tried=True)
     stage.title("3. It is endorsed and discounted; each link is signed by its taker")
     await _endorsed(stage, first)
-    second = await _accepted(stage, TERM, tried=False)
-    await _pass_on(stage, second, "tea", "mill")
+    second = await _split(stage, await _accepted(stage, 2 * TERM, tried=False))
     await _pass_on(stage, second, "mill", "farm")
     stage.title("4. It is presented at maturity, and paid exactly once")
     await _paid(stage, first)
@@ -133,6 +132,27 @@ async def _pass_on(stage: Stage, draft: str, giver: str, taker: str) -> None:
     stage.done(f"{giver} endorses to {taker}", CHANNEL, signed.committed, f"link {len(signed.record.endorsements)}")
 
 
+async def _split(stage: Stage, draft: str) -> str:
+    """A draft that goes from tea to mill, is guaranteed for mill, and split: the second part, which mill endorses."""
+    await _pass_on(stage, draft, "tea", "mill")
+    async with _desk(stage, "Surety") as surety:
+        await stage.refused("surety guarantees for nobody", "E_LIABLE", surety.guarantee(draft, party("farm")))
+        guaranteed = await surety.guarantee(draft, party("tea"))
+        stage.done("surety guarantees for tea", CHANNEL, guaranteed.committed, "jointly and without condition")
+    async with _desk(stage, "Mill") as mill:
+        await stage.refused("mill cuts off more than there is", "E_INPUT", mill.split(draft, FACE_FEN))
+        parts = await mill.split(draft, 2_000_000)
+        amounts = " and ".join(f"{part.amount_fen / 100:,.2f}" for part in parts.record)
+        stage.done("mill splits it", CHANNEL, parts.committed, f"{amounts} yuan")
+        await stage.refused("mill endorses the whole again", "E_STATE", mill.offer(draft, party("farm"), "transfer"))
+        lost = parts.record[0].id
+        stopped = await mill.stop(lost, "the office was broken into")
+        stage.done("mill reports the first part lost", CHANNEL, stopped.committed, "stopped for twelve days")
+        await stage.refused("mill endorses what is stopped", "E_STATE", mill.offer(lost, party("farm"), "transfer"))
+        stage.latest[CHANNEL] = (await mill.resume(lost)).committed
+    return parts.record[1].id
+
+
 async def _endorsed(stage: Stage, draft: str) -> None:
     await _pass_on(stage, draft, "tea", "mill")
     async with _desk(stage, "Tea") as tea:
@@ -140,12 +160,13 @@ async def _endorsed(stage: Stage, draft: str) -> None:
         await stage.refused("tea passes it on a second time", "E_ACCESS", offer)
     async with _desk(stage, "Mill") as mill:
         await stage.refused("mill presents it too early", "E_MATURITY", mill.present(draft))
-        offered = await mill.offer(draft, party("discounter"), "discount", FACE_FEN - 40_000)
+        offered = await mill.offer(draft, party("discounter"), "discount", rate_bp=360)
     stage.latest[CHANNEL] = offered.committed
     async with _desk(stage, "Discounter") as discounter:
         await stage.refused("it is discounted without an invoice", "E_INPUT", discounter.sign(draft))
         signed = await discounter.sign(draft, hashlib.sha256(b"invoice 2026-117").hexdigest())
-    price = f"for {(FACE_FEN - 40_000) / 100:,.2f} yuan"
+    paid_fen = signed.record.endorsements[-1].price_fen or 0
+    price = f"at 3.6 % a year: {paid_fen / 100:,.2f} yuan for the seconds that are left"
     stage.done("mill discounts it", CHANNEL, signed.committed, price)
 
 
@@ -177,6 +198,8 @@ async def _recovered(stage: Stage, draft: str) -> None:
         dishonoured = await foods.dishonour(draft, "no cover on the account")
     stage.done("foods refuses", CHANNEL, dishonoured.committed, dishonoured.record.reason)
     async with _desk(stage, "Farm") as farm:
+        notified = await farm.notify(draft, party("mill"))
+        stage.done("farm tells mill of it", CHANNEL, notified.committed, "within three days")
         await stage.refused("farm claims from a stranger", "E_LIABLE", farm.claim(draft, party("discounter")))
         claimed = await farm.claim(draft, party("mill"))
     stage.done("farm claims from mill", CHANNEL, claimed.committed, "its own predecessor")
@@ -184,8 +207,14 @@ async def _recovered(stage: Stage, draft: str) -> None:
         settled = await mill.settle(draft, "NM-0003")
         stage.done("mill pays and holds it", CHANNEL, settled.committed, "with the claim further back")
         await stage.refused("mill claims from farm", "E_LIABLE", mill.claim(draft, party("farm")))
-        claimed = await mill.claim(draft, party("tea"))
-        stage.done("mill claims from tea", CHANNEL, claimed.committed, "the drawer")
+        claimed = await mill.claim(draft, party("surety"))
+        stage.done("mill claims from surety", CHANNEL, claimed.committed, "tea's guarantor")
+    async with _desk(stage, "Surety") as surety:
+        settled = await surety.settle(draft, "NM-0005")
+        stage.done("surety pays and holds it", CHANNEL, settled.committed, "with the claim on whom it guaranteed")
+        await stage.refused("surety claims from mill", "E_LIABLE", surety.claim(draft, party("mill")))
+        claimed = await surety.claim(draft, party("tea"))
+        stage.done("surety claims from tea", CHANNEL, claimed.committed, "the drawer")
     async with _desk(stage, "Tea") as tea:
         ended = await tea.settle(draft, "NM-0004")
     stage.done("tea pays", CHANNEL, ended.committed, ended.record.state)
