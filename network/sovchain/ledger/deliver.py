@@ -350,5 +350,5 @@ PEER_BLOCKS_WITH_PRIVATE_DATA: Final = DeliverKind(
     _peer_status,
 )
 ORDERER_BLOCKS: Final = DeliverKind(
-    "orderer blocks", "block", lambda _: "/ChainView/Readers", _orderer_block, _orderer_status
+    "orderer blocks", "block", lambda _: "/Channel/Readers", _orderer_block, _orderer_status
 )
