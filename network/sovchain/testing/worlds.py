@@ -140,16 +140,17 @@ class NetworkCaller:
     async def evaluate(self, operation: Operation[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """See `ContractCaller.evaluate`."""
         async with AsyncExitStack() as stack:
-            contract = await self._contract(stack)
+            contract = await self.contract(stack)
             return await contract.evaluate(operation, *args, **kwargs)
 
     async def submit(self, operation: Operation[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Submitted[R]:
         """See `ContractCaller.submit`."""
         async with AsyncExitStack() as stack:
-            contract = await self._contract(stack)
+            contract = await self.contract(stack)
             return await contract.submit(operation, *args, **kwargs)
 
-    async def _contract(self, stack: AsyncExitStack) -> ClientContract:
+    async def contract(self, stack: AsyncExitStack) -> ClientContract:
+        """The contract as this caller's client has it, connected until the stack closes: for endorsing now and sending later."""
         gateway = await stack.enter_async_context(Gateway.connect(self._profile, self._identity))
         contract = gateway.network(CHANNEL).contract(self._chaincode)
         return contract if self._endorsers is None else contract.with_options(organizations=self._endorsers)
