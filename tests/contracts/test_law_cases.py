@@ -41,10 +41,10 @@ def pool(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def native(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorldPool]:
-    """One network of real peers, with a chaincode of its own for each starred case."""
+    """Networks of real peers, with a chaincode of its own for each starred case."""
     with ThreadPoolExecutor(1) as aside:  # it runs a loop of its own, and `world` asks from within one
         aside.submit(fabric_programs, "3.1").result()
-    worlds = WorldPool(tmp_path_factory.mktemp("native"), "native", "3.1", tests=NATIVE_TESTS)
+    worlds = WorldPool(tmp_path_factory.mktemp("native"), "native", "3.1", tests=NATIVE_TESTS, per_network=5)
     yield worlds
     worlds.close()
 

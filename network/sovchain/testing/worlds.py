@@ -203,12 +203,22 @@ class NetworkWorld:
 class WorldPool:
     """Networks for the contract tests of one run, each brought up when the one before has no fresh chaincode left."""
 
-    def __init__(self, folder: Path, runtime: str, fabric_version: str | None, tests: int) -> None:
-        """Args: folder: where they live; tests: how many tests will ask."""
+    def __init__(
+        self,
+        folder: Path,
+        runtime: str,
+        fabric_version: str | None,
+        tests: int,
+        *,
+        per_network: int = CHAINCODES_PER_NETWORK,
+    ) -> None:
+        """Args: folder: where they live; tests: how many tests will ask; per_network: how many share one. Each of them is a
+        chaincode of its own, and outside the embedded ledger a process for every organisation."""
         self._folder = folder
         self._runtime = runtime
         self._version = fabric_version
         self._left = tests
+        self._per_network = per_network
         self._names: list[str] = []
         self._network: HostedNetwork | None = None
         self._count = 0
@@ -218,13 +228,11 @@ class WorldPool:
         if not self._names:
             self.close()
             self._count += 1
-            self._names = [
-                f"contract{number}" for number in range(max(1, min(self._left, CHAINCODES_PER_NETWORK)), 0, -1)
-            ]
-            topology = spec.topology(self._names, self._version)
+            names = [f"contract{number}" for number in range(max(1, min(self._left, self._per_network)), 0, -1)]
+            topology = spec.topology(names, self._version)
             network = HostedNetwork(self._folder / f"network{self._count}", self._runtime, topology)
             network.start()
-            self._network = network
+            self._network, self._names = network, names
         assert self._network is not None
         self._left -= 1
         return NetworkWorld(self._network, spec, self._names.pop())
