@@ -130,6 +130,10 @@ async def test_its_calls_give_what_hfcs_callers_expect(conformance_network: Conf
     assert config["groups"]["Orderer"]["values"]["BatchSize"]["value"]["max_message_count"] > 0
     assert len(seen["config"]) == 1
     assert seen["names"][3:] == [None, None]
+    for filtered, heard in zip((True, False), seen["hub"], strict=True):
+        assert [one[0] for one in heard] == ["block", "transaction", "event"]
+        assert heard[1][1:] == [task["transaction"], "VALID", task["block"]]
+        assert heard[2][2] == ("" if filtered else b"payload".hex())
 
 
 async def test_the_genuine_package_gives_the_same(conformance_network: ConformanceNetwork, tmp_path: Path) -> None:
@@ -153,6 +157,7 @@ async def test_the_genuine_package_gives_the_same(conformance_network: Conforman
         "names",
         "genesis",
         "config",
+        "hub",
     ):
         assert differences(ours[name], theirs[name]) == [], name
 

@@ -136,6 +136,17 @@ async def test_blocks_go_on_at_the_next_one_when_the_stream_breaks(gateway: Gate
     assert [seek_of(request).start.specified.number for request in fake.requests["Deliver"]] == [5, 7]
 
 
+async def test_a_peer_that_is_several_blocks_behind_is_waited_for(gateway: Gateway, fake: FakeGateway) -> None:
+    """It says of a block beyond its next one that it is not there."""
+    behind = Stream((deliver_status(404),))
+    fake.script("DeliverFiltered", behind, behind, Stream((filtered(7),), hold=True))
+    await gateway.network("ch").reached(7)
+    assert len(fake.requests["DeliverFiltered"]) == 3
+    fake.script("DeliverFiltered", *[behind] * 100)
+    with pytest.raises(TimeoutError):
+        await gateway.network("ch").reached(8, timeout_s=0.1)
+
+
 async def test_filtered_blocks_are_read_by_their_own_method(gateway: Gateway, fake: FakeGateway) -> None:
     fake.script("DeliverFiltered", Stream((filtered(0), filtered(1)), hold=True))
     assert [b.number async for b in gateway.network("ch").filtered_blocks(0, 1)] == [0, 1]

@@ -56,7 +56,7 @@ async def costs(directory: Path, world: World, blocks: int, window: int) -> list
 
 
 async def test_a_commit_costs_the_same_after_hundreds_of_blocks(tmp_path: Path, world: World) -> None:
-    found = await costs(tmp_path / "ch", world, 300, 100)
+    found = await costs(tmp_path / "ch", world, 120, 40)
     assert found[-1][1] < 2 * found[0][1]  # windows this short say little; the long form says more
 
 

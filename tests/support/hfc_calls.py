@@ -43,8 +43,31 @@ async def calls(client_class, task):
     channels = await cli.query_channels(user, peers[:1])
     seen["channels"] = sorted(one.channel_id for one in channels.channels)
     seen["names"] = [user.name, user.msp_id, sorted(cli.peers), cli.get_peer("nobody"), cli.get_user("Alpha", "nobody")]
+    seen["hub"] = [await heard(cli, user, task, filtered) for filtered in (True, False)]
     await cli.close_grpc_channels()
     return seen
+
+
+async def heard(cli, user, task, filtered):
+    """What an event hub calls back with for one block: the block's number, its transaction, its event."""
+    hub = cli.get_channel(task["channel"]).newChannelEventHub(cli.get_peer(task["peers"]["Alpha"]), user)
+    found = []
+
+    def on_block(block):
+        number = block.get("number", block.get("header", {}).get("number"))
+        found.append(["block", int(number)])
+
+    def on_transaction(transaction_id, status, number):
+        found.append(["transaction", transaction_id, status, number])
+
+    def on_event(event, number, transaction_id, status):
+        found.append(["event", event["event_name"], plain(event.get("payload", b"")), number, transaction_id, status])
+
+    hub.registerBlockEvent(onEvent=on_block)
+    hub.registerTxEvent(task["transaction"], onEvent=on_transaction)
+    hub.registerChaincodeEvent("probe", "^made$", onEvent=on_event)
+    await asyncio.wait_for(hub.connect(filtered, task["block"], task["block"]), 30)
+    return found
 
 
 if __name__ == "__main__":

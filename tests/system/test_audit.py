@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -68,3 +71,19 @@ def test_the_command_says_so_with_its_exit_code(network: Sovchain, blocks: list[
     done = network.run("audit", "verify", "--blocks", file)
     assert done.code == 5
     assert "block " in done.out
+
+
+def test_what_is_stored_otherwise_than_the_blocks_say_is_found(
+    network: Sovchain, blocks: list[bytes], tmp_path: Path
+) -> None:
+    """A row of the state, in a copy of what the nodes keep; the copy as it is, is in order."""
+    copy = tmp_path / "copy"
+    shutil.copytree(network.directory / "ledger" / "finance", copy / "ledger" / "finance")
+    assert Sovchain(copy).run("audit", "verify").code == 0
+    path = copy / "ledger" / "finance" / "ledger.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE state SET value = x'00' WHERE ns = 'finance' AND rowid % 7 = 0")
+        connection.commit()
+    done = Sovchain(copy).run("audit", "verify")
+    assert done.code == 5
+    assert f"{path}: table state: " in done.out.replace("\n", "")

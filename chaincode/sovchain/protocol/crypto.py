@@ -26,6 +26,7 @@ _UNREADABLE: Final = (
 )
 """What the library raises for a certificate that it cannot read."""
 _PREHASHED: Final = ec.ECDSA(utils.Prehashed(hashes.SHA256()))
+_DETERMINISTIC: Final = ec.ECDSA(utils.Prehashed(hashes.SHA256()), deterministic_signing=True)
 _ORDER: Final = {
     "secp256r1": 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
     "secp384r1": 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973,
@@ -50,13 +51,15 @@ def _order(key: ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey) -> int:
         raise MalformedError(f"curve {key.curve.name} is not supported: use P-256 or P-384") from None
 
 
-def sign(key: PrivateKey, message: bytes) -> bytes:
+def sign(key: PrivateKey, message: bytes, *, deterministic: bool = False) -> bytes:
     """Sign a message: ECDSA over its SHA-256 in DER with low s, or Ed25519 over the message itself.
+
+    With `deterministic` an ECDSA signature has no random part (RFC 6979), so the same bytes are signed the same.
 
     Raises MalformedError for a curve that Fabric's MSP does not accept."""
     if isinstance(key, Ed25519PrivateKey):
         return key.sign(message)
-    return low_s(key.sign(sha256(message), _PREHASHED), _order(key))
+    return low_s(key.sign(sha256(message), _DETERMINISTIC if deterministic else _PREHASHED), _order(key))
 
 
 def normalize_signature(key: PublicKey, signature: bytes) -> bytes:

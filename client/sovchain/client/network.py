@@ -15,12 +15,13 @@ from sovchain.client.checkpoint import Checkpointer
 from sovchain.client.commit import Commit
 from sovchain.client.contract import Contract
 from sovchain.client.deliver import FILTERED, FULL, WITH_PRIVATE_DATA, BlockAndPrivateData, BlockStream
-from sovchain.client.errors import UnexpectedReply
+from sovchain.client.errors import DeliverNotFound, UnexpectedReply
 from sovchain.client.identity import Identity
 from sovchain.client.requests import BlocksRequest
 from sovchain.client.session import Session
 
 _TRANSACTION_ID = re.compile(r"[0-9a-f]{64}")
+_BEHIND_FIRST_S, _BEHIND_LAST_S = 0.02, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +97,21 @@ class Network:
             TimeoutError: it has not within `timeout_s` seconds.
             DeliverError, ConnectError: the peer's blocks cannot be read.
         """
-        async with asyncio.timeout(timeout_s), self.filtered_blocks(block_number, block_number) as blocks:
-            async for _ in blocks:
-                return
+        async with asyncio.timeout(timeout_s):
+            pause = _BEHIND_FIRST_S
+            while not await self._has(block_number):
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _BEHIND_LAST_S)
+
+    async def _has(self, block_number: int) -> bool:
+        """Wait for a block; False when the peer is further behind than that: a peer waits for the next block, and says of
+        any later one that it is not there (common/ledger/blockledger/fileledger/impl.go)."""
+        async with self.filtered_blocks(block_number, block_number) as blocks:
+            try:
+                await anext(blocks)
+            except DeliverNotFound:
+                return False
+        return True
 
     def blocks(
         self,

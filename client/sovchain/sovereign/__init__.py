@@ -1,8 +1,11 @@
 """Typed wrappers for people who think in data sets, requests, decisions and receipts.
 
 General layout: `sovereign` is the object that a program works with; `authority` is for orders, co-signatures and
-persons' data; `passage` carries records to another channel; `relief` is poverty relief; `datafile` reads the CSV files that are shared; `calls` makes the calls and translates
-refusals; `sealeddata` shares payloads of any size, which `sealedfile` seals into one of `blobstores`; `results` are the records returned besides the contracts' own; `errors` says what went wrong, why, and what to do.
+persons' data; `grants` is for permits in use; `passage` carries records to another channel; `relief`, `exchange`, `logistics` and
+`drafts` are the scenarios' desks; `datafile` reads the CSV files that are shared; `calls` makes the calls and translates refusals;
+`sealeddata` shares payloads of any size, which `sealedfile` seals into one of `blobstores`; `odrl` writes laws as ODRL policies and
+reads such policies; `results` are the records returned besides the contracts' own; `errors` says what went wrong, why, and what to
+do.
 """
 
 from sovchain.sovereign.authority import Authority, PersonalDataDesk, pseudonym
@@ -30,6 +33,7 @@ from sovchain.sovereign.errors import (
     TableError,
     UnknownWord,
 )
+from sovchain.sovereign.grants import GrantDesk
 from sovchain.sovereign.passage import Passage, anchor_statement, collect_view
 from sovchain.sovereign.relief import PayoutDesk, ReliefOffice
 from sovchain.sovereign.results import (
@@ -70,6 +74,7 @@ __all__ = [
     "FileUnreadable",
     "Filed",
     "FolderStore",
+    "GrantDesk",
     "IntegrityError",
     "InvalidInput",
     "LawTextError",

@@ -15,6 +15,7 @@ from sovchain.cli.client_commands import client
 from sovchain.cli.data_commands import data
 from sovchain.cli.demo import demo
 from sovchain.cli.explain_commands import explain
+from sovchain.cli.grant_commands import grant
 from sovchain.cli.identity_commands import export, identity
 from sovchain.cli.law_commands import law, registry
 from sovchain.cli.ledger_commands import ledger
@@ -64,6 +65,7 @@ app.add_typer(registry, name="registry")
 app.add_typer(order, name="order")
 app.add_typer(audit, name="audit")
 app.add_typer(data, name="data")
+app.add_typer(grant, name="grant")
 app.add_typer(topology, name="topology")
 app.add_typer(chaincode, name="chaincode")
 app.add_typer(client, name="client")

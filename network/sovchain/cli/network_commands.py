@@ -41,18 +41,22 @@ async def up(
         Path | None, typer.Option(help="A topology file; without it the stored or the default one.")
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return when it is up and leave it running.")] = False,
+    seed: Annotated[
+        str | None,
+        typer.Option(help="Make all keys from this text: the same each time, FOR TESTS ONLY, on the embedded ledger."),
+    ] = None,
     json_output: Json = False,
     ready_fd: Annotated[int, typer.Option(hidden=True)] = -1,
 ) -> int | None:
     """Bring the network up in a directory: in the foreground until it is interrupted, or in the background."""
     out = Output(as_json=json_output)
     if detach:
-        return await _detach(out, directory, runtime, topology)
-    return await _foreground(out, directory, runtime, topology, ready_fd)
+        return await _detach(out, directory, runtime, topology, seed)
+    return await _foreground(out, directory, runtime, topology, seed, ready_fd)
 
 
 async def _foreground(
-    out: Output, directory: Path, runtime: str | None, topology: Path | None, ready_fd: int
+    out: Output, directory: Path, runtime: str | None, topology: Path | None, seed: str | None, ready_fd: int
 ) -> int | None:
     gc.disable()  # until it is up: next to nothing of what is made until then is garbage
     from sovchain.network import Network
@@ -62,7 +66,7 @@ async def _foreground(
         asyncio.get_running_loop().add_signal_handler(number, asked.set)
     try:
         with out.progress("up") as progress:
-            context = Network.up(topology, runtime, directory, progress=progress)
+            context = Network.up(topology, runtime, directory, progress=progress, seed=seed)
             network = await _unless(asked, context.__aenter__())
     except Exception as error:
         gc.enable()
@@ -115,6 +119,8 @@ async def _unless(asked: asyncio.Event, start: Awaitable[T]) -> T:
 
 
 def _described(network: Any) -> dict[str, Any]:
+    from sovchain.network.seed import seed_of
+
     return {
         "directory": str(network.directory),
         "pid": os.getpid(),
@@ -122,10 +128,13 @@ def _described(network: Any) -> dict[str, Any]:
         "channels": list(network.channels),
         "connections": {name: str(network.profile(name)) for name in network.organizations},
         "changing": network.status(network.directory).changing,
+        "test_only_seed": seed_of(network.directory) is not None,
     }
 
 
 def _say_unfinished(out: Output, described: dict[str, Any]) -> None:
+    if described["test_only_seed"]:
+        out.say("FOR TESTS ONLY: every key of this network comes from a seed; whoever knows it has them all")
     if described["changing"]:
         out.say(f"a change was interrupted; go on with it: sovchain apply --dir {described['directory']}")
 
@@ -147,7 +156,9 @@ def _leave_terminal(directory: Path) -> None:
     os.close(log)
 
 
-async def _detach(out: Output, directory: Path, runtime: str | None, topology: Path | None) -> int | None:
+async def _detach(
+    out: Output, directory: Path, runtime: str | None, topology: Path | None, seed: str | None
+) -> int | None:
     """Start this command again in a session of its own and wait until it says that the network is up.
 
     When this process is interrupted, so is the start.
@@ -158,6 +169,8 @@ async def _detach(out: Output, directory: Path, runtime: str | None, topology: P
         arguments += ["--runtime", runtime]
     if topology is not None:
         arguments += ["--topology", str(topology)]
+    if seed is not None:
+        arguments += ["--seed", seed]
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "sovchain.cli", *arguments),

@@ -138,13 +138,13 @@ async def open_(
 ) -> None:
     """As the requester: open what was delivered, check its hash against the ledger, and acknowledge it."""
     for path in (output, proof):
-        if path is not None and path.exists():
-            raise problems.CommandError(f"{path} exists", "it would be overwritten", "give another path")
+        if path is not None:
+            refuse_existing(path)
     async with sovereign(directory, who, channel) as office:
         data = await office.open(request_id)
         if proof is not None:
-            _write_private(proof, await office.open_part(request_id))
-        _write_private(output, data)
+            write_private(proof, await office.open_part(request_id))
+        write_private(output, data)
         acknowledged = await office.acknowledge(request_id) if acknowledge else None
     Output(as_json=json_output).result(
         {
@@ -158,8 +158,15 @@ async def open_(
     )
 
 
-def _write_private(path: Path, data: bytes) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
+def refuse_existing(path: Path) -> None:
+    """Raise CommandError for a path that something is at."""
+    if path.exists():
+        raise problems.CommandError(f"{path} exists", "it would be overwritten", "give another path")
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that only its owner can read, whole or not at all. Raises CommandError where one is."""
+    refuse_existing(path)
     part = path.with_name(path.name + ".part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

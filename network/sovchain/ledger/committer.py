@@ -8,7 +8,6 @@ own.
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -38,13 +37,11 @@ from sovchain.protocol.blocks import (
 )
 from sovchain.protocol.channelconfig import ChannelBundle
 from sovchain.protocol.commit import BlockCommit, StateReader, validate_block
-from sovchain.protocol.crypto import sign
 from sovchain.protocol.errors import ProtocolError
 from sovchain.protocol.rwset import HashedCollection, Version
 from sovchain.protocol.transactions import ParsedTransaction, indexed_transaction_id, parse_transaction
 
 VALID = transaction_pb2.VALID
-_NONCE_BYTES = 24
 
 
 @dataclass(frozen=True)
@@ -163,8 +160,8 @@ class Committer:
             # A block with a configuration names itself (orderer/common/multichannel/blockwriter.go).
             last_config=chain.height if is_config_block(block) else chain.last_config,
             creator=orderer.identity,
-            nonce=os.urandom(_NONCE_BYTES),
-            sign=lambda message: sign(orderer.key, message),
+            nonce=orderer.nonce(header_hash(block.header)),
+            sign=orderer.sign,
         )
         return _validated(block, self.bundle, chain, self._state, self._state.transaction_exists)
 

@@ -310,6 +310,7 @@ class EmbeddedLedger:
         if spec is None and host not in self._servers:
             raise KeyError(host)
         self._consenters.set_running(host, False)
+        self._elect()
         for peer in self._registry.peers.values():
             if peer.host == host:
                 peer.is_running = False
@@ -318,6 +319,13 @@ class EmbeddedLedger:
         server = self._servers.pop(host, None)
         if server is not None:
             await server.stop(grace_s)
+
+    def _elect(self) -> None:
+        """Have the next blocks of each channel made by a node that runs."""
+        for channel in self._registry.channels.values():
+            signer = self._consenters.signer(channel)
+            if signer is not None:
+                channel.lead(signer)
 
     async def begin(self, host: str) -> None:
         """Start the servers of a node that was ended. Raises KeyError for an unknown host, AddressInUseError."""

@@ -48,6 +48,8 @@ class NodeSpec:
             (package installation, list of channels). Without it, the MSP of the first joined channel is used, and
             such proposals are refused until a channel is joined.
         operations_listen: "address:port" of health, version, metrics and log levels over HTTPS; empty: none.
+        seed: what the node's nonces come from, its signatures without a random part; for golden tests only. Left out of
+            the repr.
         admin_listen: "address:port" of an ordering node's administration of its channels; empty: none.
     """
 
@@ -63,6 +65,7 @@ class NodeSpec:
     msp_config: bytes = field(default=b"", repr=False)
     operations_listen: str = ""
     admin_listen: str = ""
+    seed: bytes = field(default=b"", repr=False)
 
 
 def check_specs(peers: Sequence[NodeSpec], orderers: Sequence[NodeSpec]) -> None:
@@ -80,7 +83,7 @@ def check_specs(peers: Sequence[NodeSpec], orderers: Sequence[NodeSpec]) -> None
 
 def signing_node(spec: NodeSpec) -> SigningNode:
     try:
-        return SigningNode.from_pem(spec.msp_id, spec.certificate_pem, spec.private_key_pem)
+        return SigningNode.from_pem(spec.msp_id, spec.certificate_pem, spec.private_key_pem, spec.seed)
     except ProtocolError as error:
         raise NodeConfigurationError(spec.host, str(error)) from error
 
@@ -103,4 +106,5 @@ def make_peer(spec: NodeSpec, registry: Registry, packages: Path, execute_timeou
         packages=packages,
         msp=msp,
         execute_timeout_s=execute_timeout_s,
+        deterministic=bool(spec.seed),
     )

@@ -8,6 +8,8 @@ endorsements nor read-write sets.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import os
 from collections import deque
 from collections.abc import Callable
@@ -45,18 +47,32 @@ _ENVELOPE_OVERHEAD_BYTES = 64
 
 @dataclass(frozen=True)
 class SigningNode:
-    """Identity that signs a channel's blocks: `identity` is the serialized identity of an ordering node."""
+    """Identity that signs a channel's blocks: `identity` is the serialized identity of an ordering node.
+
+    With a `seed` the node's nonces and signatures have nothing random in them, for golden tests.
+    """
 
     msp_id: str
     identity: bytes
     key: PrivateKey = field(repr=False)
+    seed: bytes = field(default=b"", repr=False)
 
     @classmethod
-    def from_pem(cls, msp_id: str, certificate_pem: bytes, private_key_pem: bytes) -> Self:
+    def from_pem(cls, msp_id: str, certificate_pem: bytes, private_key_pem: bytes, seed: bytes = b"") -> Self:
         """From the node's signing certificate and its unencrypted key. Raises `MalformedError`."""
         identity = serialize_identity(msp_id, certificate_pem)
         parse_identity(identity)
-        return cls(msp_id, identity, load_private_key(private_key_pem))
+        return cls(msp_id, identity, load_private_key(private_key_pem), seed)
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign as this node."""
+        return sign(self.key, message, deterministic=bool(self.seed))
+
+    def nonce(self, what: bytes) -> bytes:
+        """A nonce for a signature on `what`."""
+        if not self.seed:
+            return os.urandom(_NONCE_BYTES)
+        return hmac.digest(self.seed, what, hashlib.sha256)[:_NONCE_BYTES]
 
 
 @dataclass(frozen=True)
@@ -160,9 +176,9 @@ def _configure(
         bundle.channel_id,
         proposed,
         creator=signer.identity,
-        nonce=os.urandom(_NONCE_BYTES),
+        nonce=signer.nonce(envelope.payload),
         timestamp=now(),
-        sign=lambda message: sign(signer.key, message),
+        sign=signer.sign,
     )
     size = len(configured.payload) + len(configured.signature)
     if size > bundle.batch.absolute_max_bytes:

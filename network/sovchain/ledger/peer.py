@@ -42,6 +42,7 @@ class Peer:
         packages: Path,
         msp: Msp | None = None,
         execute_timeout_s: float = EXECUTE_TIMEOUT_S,
+        deterministic: bool = False,
     ) -> None:
         """Make a peer.
 
@@ -55,6 +56,7 @@ class Peer:
             packages: directory of its installed packages.
             msp: its organisation's MSP; without it that of the first joined channel is used.
             execute_timeout_s: limit of one transaction in a chaincode.
+            deterministic: sign without a random part, for golden tests.
         """
         self.registry = registry
         self.msp_id = msp_id
@@ -68,6 +70,7 @@ class Peer:
         self.local = LocalAccess(self._local_msp)
         self.metrics = PeerMetrics()
         self._key = key
+        self._deterministic = deterministic
         self._msp = msp
 
     def couchdb(self, channel: ChainView, snapshot: Snapshot) -> CouchState | None:
@@ -174,7 +177,7 @@ class Peer:
                 raise SimulationFailedError(f"error in simulation: {error}") from error
             run.private_stored = True
         # core/handlers/endorsement/builtin/default_endorsement.go: payload, then the endorser's identity.
-        signature = sign(self._key, simulation.payload + self.identity)
+        signature = sign(self._key, simulation.payload + self.identity, deterministic=self._deterministic)
         return proposal_response_pb2.Endorsement(endorser=self.identity, signature=signature)
 
     async def close(self) -> None:

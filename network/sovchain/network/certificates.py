@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from sovchain.network.seed import EPOCH, VALID_DAYS, current_seed
 from sovchain.protocol.crypto import low_s_certificate
 
 ATTRIBUTES_OID: Final = x509.ObjectIdentifier("1.2.3.4.5.6.7.8.1")
@@ -49,7 +50,12 @@ class Validity:
 
     @classmethod
     def starting(cls, now: datetime, *, days: int) -> Validity:
-        """Valid from five minutes before the minute of `now`, for hosts whose clocks are behind, for `days` days."""
+        """Valid from five minutes before the minute of `now`, for hosts whose clocks are behind, for `days` days.
+
+        Under a seed (`seed.seeded`) all certificates begin at one moment and end in a hundred years.
+        """
+        if current_seed() is not None:
+            return cls(EPOCH, EPOCH + timedelta(days=VALID_DAYS))
         start = now.replace(second=0, microsecond=0) - _BACKDATED
         return cls(start, start + timedelta(days=days))
 
@@ -63,10 +69,14 @@ class CertificateAuthority:
         identifier = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
         self._authority_key_identifier = x509.AuthorityKeyIdentifier(identifier, None, None)
 
+    @property
+    def _name(self) -> str:
+        return self._certificate.subject.rfc4514_string()
+
     @classmethod
     def create(cls, common_name: str, organization: str, country: str, validity: Validity) -> CertificateAuthority:
         """Make a self-signed root with a new P-256 key. `country` is a two-letter code or empty."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = _new_key(organization, common_name)
         subject = _name(
             (NameOID.COUNTRY_NAME, country), (NameOID.ORGANIZATION_NAME, organization), common_name=common_name
         )
@@ -118,7 +128,7 @@ class CertificateAuthority:
             attributes: claims; `hf.EnrollmentID`, `hf.Type` and `hf.Affiliation` are added as Fabric CA does.
             key_pem: keep this key; otherwise a new P-256 key is made.
         """
-        key = _load_key(key_pem) if key_pem else ec.generate_private_key(ec.SECP256R1())
+        key = _load_key(key_pem) if key_pem else _new_key(self._name, role, common_name)
         subject = _name(
             (NameOID.COUNTRY_NAME, country), (NameOID.ORGANIZATIONAL_UNIT_NAME, role), common_name=common_name
         )
@@ -146,7 +156,7 @@ class CertificateAuthority:
         `names` are its subject alternative names. A node has its host name and `LOOPBACK_NAMES` there; a user's
         certificate has none, so that it cannot pass for a server.
         """
-        key = _load_key(key_pem) if key_pem else ec.generate_private_key(ec.SECP256R1())
+        key = _load_key(key_pem) if key_pem else _new_key(self._name, "tls", common_name)
         builder = (
             self._leaf(_name((NameOID.COUNTRY_NAME, country), common_name=common_name), key, validity)
             .add_extension(_key_usage(key_encipherment=True), critical=True)
@@ -237,14 +247,28 @@ def _builder(
         issuer_name=issuer,
         subject_name=subject,
         public_key=key,
-        serial_number=x509.random_serial_number(),
+        serial_number=_serial_number(subject, issuer, key),
         not_valid_before=validity.not_before,
         not_valid_after=validity.not_after,
     )
 
 
 def _signed(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    return low_s_certificate(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER))
+    deterministic = True if current_seed() is not None else None
+    signed = builder.sign(key, hashes.SHA256(), ecdsa_deterministic=deterministic)
+    return low_s_certificate(signed.public_bytes(serialization.Encoding.DER))
+
+
+def _new_key(*label: str) -> ec.EllipticCurvePrivateKey:
+    seed = current_seed()
+    return ec.generate_private_key(ec.SECP256R1()) if seed is None else seed.key(*label)
+
+
+def _serial_number(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> int:
+    seed = current_seed()
+    if seed is None:
+        return x509.random_serial_number()
+    return seed.serial_number(subject.rfc4514_string(), issuer.rfc4514_string(), _key_identifier(key).hex())
 
 
 def _low_s_list(builder: x509.CertificateRevocationListBuilder, key: ec.EllipticCurvePrivateKey) -> bytes:

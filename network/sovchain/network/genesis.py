@@ -10,6 +10,7 @@ from pathlib import Path
 from sovchain.network.errors import InstanceDamaged
 from sovchain.network.files import make_folder, write_file
 from sovchain.network.material import Material
+from sovchain.network.seed import EPOCH, current_seed
 from sovchain.network.topology import Topology
 from sovchain.protocol.blocks import check_data_hash, parse_block
 from sovchain.protocol.channelconfig import (
@@ -39,6 +40,7 @@ def genesis_blocks(
     """Return the first block of each channel, in the topology's order; make and store those that are not there.
 
     Two runs give different bytes, and different bytes are different channels; so a stored block is never made again.
+    (Under a seed they give the same, as long as the nodes have the same ports.)
 
     Args:
         endpoints: host and port under which the other nodes reach each node, by its host name.
@@ -142,9 +144,10 @@ def _consensus(topology: Topology) -> RaftSettings | BftSettings:
 
 
 def _make(definition: ChannelDefinition, folder: Path, now: datetime) -> bytes:
-    block = genesis_block(definition, timestamp=now, nonce=secrets.token_bytes(24)).SerializeToString(
-        deterministic=True
-    )
+    seed, nonce = current_seed(), secrets.token_bytes(24)
+    if seed is not None:
+        now, nonce = EPOCH, seed.bytes("genesis block", definition.channel_id, size=24)
+    block = genesis_block(definition, timestamp=now, nonce=nonce).SerializeToString(deterministic=True)
     write_file(folder / f"{definition.channel_id}.block", block)
     return block
 

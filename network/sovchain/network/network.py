@@ -82,6 +82,7 @@ class Network:
         directory: Path | str | None = None,
         *,
         progress: Progress | None = None,
+        seed: str | None = None,
     ) -> AbstractAsyncContextManager[Network]:
         """Bring a network up and take it down at the end of the block.
 
@@ -95,8 +96,12 @@ class Network:
                 official images; None for the one stored in `directory` or else the embedded one.
             directory: where the network lives (created, mode 0700). None: a temporary one, removed at the end.
             progress: called after each step.
+            seed: text that all keys, certificates and first blocks come from, so that they are the same in every
+                directory with the same topology and ports. For tests on the embedded ledger only: whoever knows it has
+                every key. A directory keeps its seed.
 
         Raises:
+            SeedRefused: the runtime takes no seed, or the directory's keys do not come from it.
             TopologyError: the topology cannot be used.
             RuntimeUnavailable: there is no such runtime in this installation.
             DirectoryRefused, VersionMismatch, TopologyChanged, InstanceDamaged: the directory cannot be used.
@@ -107,7 +112,7 @@ class Network:
             ChaincodeFailed: a chaincode does not start.
             LifecycleError: a chaincode could not be deployed.
         """
-        return _up(topology, runtime, None if directory is None else Path(directory), progress)
+        return _up(topology, runtime, None if directory is None else Path(directory), progress, seed)
 
     @classmethod
     def attach(cls, directory: Path | str) -> AbstractAsyncContextManager[Network]:
@@ -378,7 +383,11 @@ class Network:
 
 @asynccontextmanager
 async def _up(
-    topology: Topology | Path | str | None, runtime_name: str | None, place: Path | None, progress: Progress | None
+    topology: Topology | Path | str | None,
+    runtime_name: str | None,
+    place: Path | None,
+    progress: Progress | None,
+    seed: str | None,
 ) -> AsyncIterator[Network]:
     create_runtime(runtime_name or DEFAULT_RUNTIME)  # refuses a name before anything is touched
     wanted = _topology(topology)
@@ -391,7 +400,7 @@ async def _up(
         runtime = create_runtime(name)
         try:
             steps = Steps(progress, step_count(chosen, _operator(instance)))
-            nodes = await bring_up(instance, chosen, name, runtime, steps)
+            nodes = await bring_up(instance, chosen, name, runtime, steps, seed)
             network = Network(directory, nodes.site.topology, nodes, instance)
             async with (
                 listening(directory, network._answer),  # one of the object's own methods

@@ -22,6 +22,7 @@ from sovchain.network.nodes import OrderingNodes
 from sovchain.network.profiles import write_profiles
 from sovchain.network.runtimes import Packages, Runtime, Site, own_part
 from sovchain.network.runtimes.access import administered_peer, node_address
+from sovchain.network.seed import MARK, seeded, take_seed
 from sovchain.network.topology import ChaincodeSpec, Topology
 from sovchain.network.transition import resting
 from sovchain.protocol.lifecycle import ChaincodeDefinition, signature_application_policy
@@ -63,12 +64,22 @@ class Running:
         return package_id(self.packages[organization][spec.name], spec.label)
 
 
-async def bring_up(instance: Instance, topology: Topology, name: str, runtime: Runtime, steps: Steps) -> Running:
+async def bring_up(
+    instance: Instance, topology: Topology, name: str, runtime: Runtime, steps: Steps, seed: str | None = None
+) -> Running:
     """Start everything in a directory whose lock is held. After a failure the caller stops the runtime.
 
     Where a change was interrupted (`Network.apply`), the nodes of before and after are started on the channels as they
     were, and everything else is left to the next `apply`. Raises what `Network.up` documents.
     """
+    taken = take_seed(instance.directory, seed, name, is_new=instance.description is None)
+    if taken is not None:
+        _log.warning("every key of this network comes from a seed: for tests only", mark=MARK)
+    with seeded(taken):
+        return await _bring_up(instance, topology, name, runtime, steps)
+
+
+async def _bring_up(instance: Instance, topology: Topology, name: str, runtime: Runtime, steps: Steps) -> Running:
     now = datetime.now(UTC)
     previous = instance.description.previous if instance.description else None
     runs = topology if previous is None else resting(previous, topology)

@@ -1,8 +1,9 @@
 """The sovereign core that every channel's chaincode holds.
 
 General layout: `codes` are the code lists; `records` and `order_records` what is stored and exchanged; `store` the keys;
-`cedar` and `lawtext` read and check laws; `facts` are what a decision depends on and `gathering` reads them; `engine` decides,
-purely, with `gates` and `obligations`; `effects` is what follows. `ballots`, `registry`, `law`, `calendar`, `sharing`, `receipts`, `duties`,
+`cedar` and `lawtext` read and check laws, `scopes` and `conflicts` compare them with each other and `lawreview` with those in force;
+`facts` are what a decision depends on and `gathering` reads them; `engine` decides, purely, with `question`, `gates` and `obligations`;
+`effects` is what follows. `ballots`, `registry`, `law`, `calendar`, `sharing`, `receipts`, `duties`, `grants`,
 `orders`, `warrants`, `personal` and `crossing` are the contracts, `standing` and `guarding` what they ask and protect; `anchors`
 and `portable` belong to crossing; `assembly` puts them together for one channel's seats.
 """
@@ -12,6 +13,7 @@ from sovchain.contracts.core.ballots import Seats
 from sovchain.contracts.core.calendar import Calendars
 from sovchain.contracts.core.crossing import Crossing
 from sovchain.contracts.core.duties import Duties
+from sovchain.contracts.core.grants import Grants
 from sovchain.contracts.core.law import Laws
 from sovchain.contracts.core.orders import Orders
 from sovchain.contracts.core.personal import PersonalData
@@ -26,6 +28,7 @@ __all__ = [
     "Crossing",
     "Decider",
     "Duties",
+    "Grants",
     "Laws",
     "Orders",
     "PersonalData",

@@ -10,6 +10,7 @@ from sovchain.contracts.core.ballots import Seats
 from sovchain.contracts.core.calendar import Calendars
 from sovchain.contracts.core.crossing import Crossing
 from sovchain.contracts.core.duties import Duties
+from sovchain.contracts.core.grants import Grants
 from sovchain.contracts.core.law import Laws
 from sovchain.contracts.core.orders import Orders
 from sovchain.contracts.core.personal import PersonalData
@@ -39,6 +40,7 @@ def core_contracts(
         Sharing(seats),
         Receipts(),
         Duties(seats),
+        Grants(),
         Orders(),
         Warrants(),
         PersonalData(),

@@ -3,16 +3,18 @@ still carries a release when the time for that comes."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 
-from sovchain.chaincode import Context
+from sovchain.chaincode import Context, ContractError
 from sovchain.contracts.core import store
-from sovchain.contracts.core.engine import decision_places
+from sovchain.contracts.core.engine import counted_rows, decision_places
 from sovchain.contracts.core.facts import DecisionInput, Evidence
 from sovchain.contracts.core.gates import gate_faults, is_counted_export
-from sovchain.contracts.core.gathering import gather, tally_year
-from sovchain.contracts.core.order_records import Duty, Notice, Tally, Warrant
+from sovchain.contracts.core.gathering import gather, tally_year, usage_day
+from sovchain.contracts.core.lineage import ancestors, out_of_circulation
+from sovchain.contracts.core.order_records import Duty, Notice, Revocation, Tally, Usage, Warrant
 from sovchain.contracts.core.records import DataSet, Receipt, Request, format_time
 from sovchain.contracts.core.refusal import refusal
 from sovchain.contracts.core.standing import require_no_hold
@@ -36,11 +38,24 @@ async def record_effects(ctx: Context, request: Request, facts: DecisionInput, r
             for name in one.names:
                 notice = Notice(request=request.id, msp_id=name, decided_at=receipt.decided_at)
                 await store.write(ctx, notice, store.NOTICE, name, request.id)
+    if any(one.kind == "quota" for one in receipt.obligations):
+        await _count_usage(ctx, request, facts)
     await _count(ctx, request, facts)
     if request.legal_basis == "warrant" and request.reference is not None:
         warrant = await store.require(StubView(ctx.stub), Warrant, store.WARRANT, request.reference)
         used = warrant.model_copy(update={"used": warrant.used + 1})
         await store.write(ctx, used, store.WARRANT, warrant.id)
+
+
+async def _count_usage(ctx: Context, request: Request, facts: DecisionInput) -> None:
+    used, rows = facts.evidence.used_rows, counted_rows(facts.resource)
+    usage = Usage(
+        day=usage_day(facts.time),
+        day_rows=used.get("day", 0) + rows,
+        month_rows=used.get("month", 0) + rows,
+        year_rows=used.get("year", 0) + rows,
+    )
+    await store.write(ctx, usage, store.USAGE, request.dataset, request.msp_id)
 
 
 async def _count(ctx: Context, request: Request, facts: DecisionInput) -> None:
@@ -61,9 +76,9 @@ async def _count(ctx: Context, request: Request, facts: DecisionInput) -> None:
 async def require_permit(ctx: Context, view: StateView, request: Request, dataset: DataSet) -> Receipt:
     """The permit on a request, if it carries a release now.
 
-    Raises E_NOT_PERMITTED without one, or when what it rests on (a consent, an emergency) has ended; E_HELD; E_OVERDUE while a
-    duty of it is overdue; E_STATE after the data set's class was raised. A consent that is revoked in the same block as a
-    release makes the release conflict, because both touch the consent's key.
+    Raises E_NOT_PERMITTED without one, or when what it rests on (a consent, an emergency) has ended; E_REVOKED, E_EXPIRED; E_HELD;
+    E_OVERDUE while a duty of it is overdue; E_STATE after the data set's class was raised or a source was withdrawn. What ends a
+    permit in the same block as a release makes the release conflict, because both touch one key.
     """
     receipt = await store.read(view, Receipt, store.RECEIPT, request.id)
     if receipt is None or receipt.decision != "permit":
@@ -75,36 +90,42 @@ async def require_permit(ctx: Context, view: StateView, request: Request, datase
             "have it decided first" if undecided else "read its receipt, which says why",
             request=request.id,
         )
-    await require_no_hold(view, dataset.id, *dataset.subjects)
+    async for fault in grant_faults(ctx, view, request, dataset, receipt):
+        raise fault
+    return receipt
+
+
+async def grant_faults(
+    ctx: Context, view: StateView, request: Request, dataset: DataSet, receipt: Receipt
+) -> AsyncIterator[ContractError]:
+    """Everything that stands against a release on a permit now, but for the data set's own withdrawal."""
+    for ended in await _ended(ctx, view, request, receipt):
+        yield ended
+    try:
+        await require_no_hold(view, dataset.id, *dataset.subjects)
+    except ContractError as held:
+        yield held
+    source = out_of_circulation(await ancestors(view, dataset.entry.sources))
+    if source is not None:
+        yield refusal(
+            "E_STATE",
+            "a source of the data set was withdrawn",
+            f"it was made from {source[:16]}, which is out of circulation",
+            "publish a product of other sources",
+            request=request.id,
+            source=source,
+        )
     if dataset.raised_at is not None and receipt.decided_at < dataset.raised_at:
-        raise refusal(
+        yield refusal(
             "E_STATE",
             "the data set's class was raised after this permit",
             f"it is {dataset.entry.data_class} since {format_time(dataset.raised_at)}",
             "file a new request",
             request=request.id,
         )
-    await _require_no_overdue_duty(ctx, view, request)
-    if request.legal_basis in {"consent", "vital-interest"} or request.purpose == "emergency-response":
-        facts = await gather(view, request, timestamp=ctx.timestamp, channel=ctx.channel_id)
-        # What was counted with the permit is not counted again.
-        facts = replace(facts, evidence=replace(facts.evidence, received_rows=Evidence().received_rows))
-        ended = [detail for code, _, detail in gate_faults(facts, decision_places(facts)) if code in _LASTING]
-        if ended:
-            raise refusal(
-                "E_NOT_PERMITTED",
-                "what the permit rests on has ended",
-                ended[0],
-                "file a new request once there is a ground for it",
-                request=request.id,
-            )
-    return receipt
-
-
-async def _require_no_overdue_duty(ctx: Context, view: StateView, request: Request) -> None:
     for duty in await store.scan(view, Duty, store.DUTY, request.id):
         if duty.done_at is None and ctx.timestamp >= duty.due:
-            raise refusal(
+            yield refusal(
                 "E_OVERDUE",
                 f"the duty to {duty.kind} is overdue",
                 f"it was due at {format_time(duty.due)}",
@@ -112,3 +133,48 @@ async def _require_no_overdue_duty(ctx: Context, view: StateView, request: Reque
                 request=request.id,
                 kind=duty.kind,
             )
+    for detail in await _ended_grounds(ctx, view, request):
+        yield refusal(
+            "E_NOT_PERMITTED",
+            "what the permit rests on has ended",
+            detail,
+            "file a new request once there is a ground for it",
+            request=request.id,
+        )
+
+
+async def _ended(ctx: Context, view: StateView, request: Request, receipt: Receipt) -> list[ContractError]:
+    found = []
+    revocation = await store.read(view, Revocation, store.REVOCATION, request.id)
+    if revocation is not None:
+        found.append(
+            refusal(
+                "E_REVOKED",
+                "the permit was revoked",
+                f"{revocation.revoked_by} revoked it as {revocation.reason}",
+                "file a new request",
+                request=request.id,
+            )
+        )
+    for one in receipt.obligations:
+        end = receipt.decided_at + timedelta(days=one.days)
+        if one.kind == "expires" and ctx.timestamp >= end:
+            found.append(
+                refusal(
+                    "E_EXPIRED",
+                    "the permit has expired",
+                    f"it carried until {format_time(end)}",
+                    "file a new request",
+                    request=request.id,
+                )
+            )
+    return found
+
+
+async def _ended_grounds(ctx: Context, view: StateView, request: Request) -> list[str]:
+    if request.legal_basis not in {"consent", "vital-interest"} and request.purpose != "emergency-response":
+        return []
+    facts = await gather(view, request, timestamp=ctx.timestamp, channel=ctx.channel_id)
+    # What was counted with the permit is not counted again.
+    facts = replace(facts, evidence=replace(facts.evidence, received_rows=Evidence().received_rows))
+    return [detail for code, _, detail in gate_faults(facts, decision_places(facts)) if code in _LASTING]

@@ -82,6 +82,7 @@ DENIAL_CODES: Final = (
     "E_WARRANT",
     "E_EMERGENCY",
     "E_OBLIGATION",
+    "E_QUOTA",
     "E_COSIGN",
 )
 """Codes of denials. A decision with several problems carries the first of them here, and all of their reasons.
@@ -144,6 +145,7 @@ def decide(request: DecisionInput) -> Decision:
     masks = granted_masks(columns if fields is None else fields, obligations)
     rows = granted_rows(request.rows, obligations)
     problems += _grant_problems(columns if fields is None else fields, fields, masks or (), rows or ())
+    problems += _quota_problems(request, obligations)
     wanted = {name for one in obligations if one.kind == "cosign" for name in one.names}
     problems += _from(cosign_faults(request, wanted))
     if problems:
@@ -151,6 +153,22 @@ def decide(request: DecisionInput) -> Decision:
         return Decision("deny", code, _sorted(problem.reason for problem in problems), law_set_hash(laws))
     cited = _sorted(policy.citation for policy in permits)
     return Decision("permit", "", cited, law_set_hash(laws), obligations, fields, masks, rows)
+
+
+def _quota_problems(request: DecisionInput, obligations: Iterable[Obligation]) -> Iterable[_Problem]:
+    """A data set counts with all of its rows, whatever part is granted; one without rows as one."""
+    rows = counted_rows(request.resource)
+    for one in obligations:
+        if one.kind == "quota" and one.period is not None:
+            used = request.evidence.used_rows.get(one.period, 0)
+            if used + rows > (one.rows_max or 0):
+                detail = f"{used} rows of at most {one.rows_max} were permitted this {one.period}, these are {rows}"
+                yield _problem("E_QUOTA", "quota", detail)
+
+
+def counted_rows(resource: Resource | None) -> int:
+    """The rows that a permit counts in a quota."""
+    return max(resource.rows, 1) if resource is not None else 0
 
 
 def _grant_problems(
@@ -295,6 +313,9 @@ def _facts(request: DecisionInput, places: Mapping[str, str | None]) -> Iterable
         yield _problem("E_ATTRIBUTE", "data-class", "the catalogue entry states no known class")
     if not resource.published:
         yield _problem("E_WITHDRAWN", "withdrawn", "the data set was withdrawn")
+    if resource.withdrawn_source is not None:
+        detail = f"it was made from data set {resource.withdrawn_source[:16]}, which was withdrawn"
+        yield _problem("E_WITHDRAWN", "source-withdrawn", detail)
     known = places if request.subject.organisation is not None else {"data set": places["data set"]}
     for role, place in known.items():
         if place is None:

@@ -5,11 +5,11 @@ A default is what the absence of the fact means, and never the more permissive r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sovchain.contracts.core.records import RowRule
+from sovchain.contracts.core.records import Period, RowRule
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Resource:
 
     `personal` is one of `codes.PERSONAL_KINDS`. `subjects` are the pseudonyms of the persons that it or one of its sources
     is about. `joint_owners` own it besides `owner`; `joint_places` are their jurisdictions, None for an unregistered one.
-    `origin` is the jurisdiction that it came from, None for where it is.
+    `origin` is the jurisdiction that it came from, None for where it is. `withdrawn_source` is a data set that it goes back to
+    and that is no longer in circulation.
     """
 
     id: str
@@ -78,6 +79,7 @@ class Resource:
     origin: str | None = None
     joint_owners: frozenset[str] = frozenset()
     joint_places: tuple[str | None, ...] = ()
+    withdrawn_source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,7 @@ class Evidence:
     exported_persons: int = 0
     exported_sensitive: int = 0
     received_rows: int = 0
+    used_rows: Mapping[Period, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,22 @@ from sovchain.contracts.core.facts import (
 )
 from sovchain.contracts.core.gates import DELEGATIONS_MAX
 from sovchain.contracts.core.lawreview import law_version
-from sovchain.contracts.core.order_records import Consent, Cosignature, Delegation, Emergency, Tally, Wallet, Warrant
+from sovchain.contracts.core.lineage import ancestors, out_of_circulation
+from sovchain.contracts.core.order_records import (
+    Consent,
+    Cosignature,
+    Delegation,
+    Emergency,
+    Tally,
+    Usage,
+    Wallet,
+    Warrant,
+)
 from sovchain.contracts.core.records import (
     DataSet,
     EnactedLaw,
     LawBody,
+    Period,
     RegisteredOrganisation,
     Request,
     SuspendedIdentity,
@@ -184,6 +195,8 @@ class _Reader:
     async def resource(self, dataset: DataSet) -> Resource:
         entry = dataset.entry
         self.moments.append(dataset.changed_at)
+        sources = await ancestors(self._view, entry.sources)
+        self.moments += [source.changed_at for source in sources]
         joint = [await self._facts(await self._organisation(owner)) for owner in entry.joint_owners]
         return Resource(
             id=dataset.id,
@@ -200,6 +213,7 @@ class _Reader:
             origin=entry.origin,
             joint_owners=frozenset(entry.joint_owners),
             joint_places=tuple(facts.jurisdiction if facts else None for facts in joint),
+            withdrawn_source=out_of_circulation(sources),
         )
 
     async def evidence(self, dataset: DataSet | None) -> Evidence:
@@ -224,6 +238,7 @@ class _Reader:
             exported_persons=tallies[0].persons,
             exported_sensitive=tallies[0].sensitive,
             received_rows=tallies[1].rows,
+            used_rows=await self._used_rows(),
         )
 
     async def _own_data(self, subjects: tuple[str, ...]) -> bool:
@@ -267,6 +282,11 @@ class _Reader:
             review=found.review,
         )
 
+    async def _used_rows(self) -> dict[Period, int]:
+        request = self._request
+        usage = await store.read(self._view, Usage, store.USAGE, request.dataset, request.msp_id)
+        return usage.rows(usage_day(self._at)) if usage is not None else {}
+
     async def _tallies(self, dataset: DataSet | None) -> tuple[Tally, Tally]:
         """The owner's exports and the requester's receipts of this year; read for personal data only."""
         if dataset is None or dataset.entry.personal == "none":
@@ -280,6 +300,11 @@ class _Reader:
 def tally_year(at: datetime) -> str:
     """The calendar year (UTC) that a permit counts in."""
     return f"{at.astimezone(UTC).year:04d}"
+
+
+def usage_day(at: datetime) -> str:
+    """The calendar day (UTC) that a quota counts on."""
+    return at.astimezone(UTC).date().isoformat()
 
 
 async def _enacted_on_paths(view: StateView, places: Iterable[str]) -> list[EnactedLaw]:

@@ -7,13 +7,15 @@ A clause states them in an annotation: `@obligations("mask(name, phone: truncate
 | `fields(a, b)` | before | no other columns than these |
 | `mask(a, b: hash)` | before | without a, and b as its mask leaves it: `suppress`, `truncate N`, `hash` or `generalise N` |
 | `rows(a, x, y)` | before | no other rows than those where a is x or y |
+| `quota(1000, month)` | before | no more than so many rows of the data set for one grantee in a calendar day, month or year (UTC) |
 | `cosign(regulator)` | before | the regulator's co-signature on the request |
 | `notify(XMSP)` | with the decision | a notice to that organisation on the ledger |
 | `report(P30D)` | after | the grantee reports its use within so many days of the decision |
+| `expires(P90D)` | after | nothing is released or opened on the permit after so many days |
 | `delete(P90D)` | after | the grantee deletes what it received within so many days of the decision |
 
 Of several permits the narrowest counts: columns and rows are intersected, everything else is united, the stronger mask is
-applied, the earliest day is due. Rows are granted by a column that is granted itself and unmasked: otherwise nobody could check
+applied, the smallest quota counts, the earliest day is due. Rows are granted by a column that is granted itself and unmasked: otherwise nobody could check
 them. An obligation that the engine does not know denies.
 """
 
@@ -34,6 +36,7 @@ from sovchain.contracts.core.records import (
     MaskFunction,
     Obligation,
     ObligationKind,
+    Period,
     RowRule,
 )
 
@@ -51,6 +54,9 @@ _WITH_ARGUMENT: Final = {"truncate", "generalise"}
 Timed = Literal["report", "delete"]
 TIMED: Final = get_args(Timed)
 """Obligations with a day that they are due on."""
+_WITH_DAYS: Final = {*TIMED, "expires"}
+_PERIODS: Final[tuple[Period, ...]] = get_args(Period)
+_COUNT = re.compile(r"[1-9][0-9]{0,14}", re.ASCII)
 
 
 class ObligationError(ValueError):
@@ -75,11 +81,13 @@ def _parse(part: str) -> Obligation:
     if called is None or kind is None:
         raise ObligationError(f"unknown obligation {ascii(part)[:60]}: known are {', '.join(KINDS)}, with arguments")
     arguments = tuple(argument.strip() for argument in called[2].split(","))
-    if kind in TIMED:
+    if kind in _WITH_DAYS:
         days = _DAYS.fullmatch(arguments[0])
         if len(arguments) != 1 or days is None or int(days[1]) > DAYS_MAX:
             raise ObligationError(f"{kind} takes a number of days from P1D to P{DAYS_MAX}D")
         return Obligation(kind=kind, days=int(days[1]))
+    if kind == "quota":
+        return _parse_quota(arguments)
     if kind == "cosign" and arguments != ("regulator",):
         raise ObligationError("cosign takes `regulator`: nobody else's seat is sure to have a member")
     if kind == "notify" and not (len(arguments) == 1 and _MSP.fullmatch(arguments[0])):
@@ -94,6 +102,14 @@ def _parse(part: str) -> Obligation:
             raise ObligationError(f"rows takes a column and 1 to {ROW_VALUES_MAX} values")
         return Obligation(kind=kind, rows=(RowRule(column=column, values=tuple(sorted(set(values)))),))
     return Obligation(kind=kind, names=tuple(sorted(set(arguments))))
+
+
+def _parse_quota(arguments: tuple[str, ...]) -> Obligation:
+    rows, *periods = arguments
+    period = next((one for one in _PERIODS if periods == [one]), None)
+    if period is None or _COUNT.fullmatch(rows) is None:
+        raise ObligationError(f"quota takes a number of rows and {', '.join(_PERIODS)}")
+    return Obligation(kind="quota", rows_max=int(rows), period=period)
 
 
 def _parse_mask(arguments: tuple[str, ...]) -> Obligation:
@@ -136,12 +152,15 @@ def united(obligations: Iterable[Obligation]) -> tuple[Obligation, ...]:
     days: dict[str, int] = {}
     masks: list[Mask] = []
     rules: list[RowRule] = []
+    quotas: dict[Period, int] = {}
     for one in obligations:
         if one.kind == "mask":
             masks += _all_masks(one)
         elif one.kind == "rows":
             rules += one.rows or ()
-        elif one.kind in TIMED:
+        elif one.kind == "quota" and one.period is not None:
+            quotas[one.period] = min(one.rows_max or 0, quotas.get(one.period, one.rows_max or 0))
+        elif one.kind in _WITH_DAYS:
             days[one.kind] = min(one.days, days.get(one.kind, one.days))
         elif one.kind == "fields" and one.kind in names:
             names[one.kind] &= set(one.names)
@@ -151,6 +170,8 @@ def united(obligations: Iterable[Obligation]) -> tuple[Obligation, ...]:
     for kind in KINDS:
         if kind == "mask" and masks:
             found.append(_mask(masks))
+        elif kind == "quota":
+            found += [Obligation(kind=kind, rows_max=quotas[one], period=one) for one in _PERIODS if one in quotas]
         elif kind == "rows" and rules:
             found.append(Obligation(kind=kind, rows=united_rows(rules)))
         elif kind in days:

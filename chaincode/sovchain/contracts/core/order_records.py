@@ -12,6 +12,7 @@ from sovchain.contracts.core.records import (
     Hex32,
     JurisdictionCode,
     MspId,
+    Period,
     Record,
     ShortText,
     Timestamp,
@@ -207,6 +208,55 @@ class Notice(Record):
     request: Hex32
     msp_id: MspId
     decided_at: Timestamp
+
+
+class Revocation(Record):
+    """A permit that ended before its time, and who ended it why."""
+
+    request: Hex32
+    revoked_by: MspId
+    identity: Hex32
+    reason: ShortText
+    revoked_at: Timestamp
+
+
+class UseReport(Record):
+    """The grantee reported its use; the report itself lies in the owner's collection, under this hash."""
+
+    request: Hex32
+    msp_id: MspId
+    commitment: Hex32
+    filed_at: Timestamp
+
+
+class GrantState(Record):
+    """How a permit stands: `problems` are the codes and reasons why nothing would be released on it, none while it carries."""
+
+    request: Hex32
+    dataset: Hex32
+    grantee: MspId
+    permitted_at: Timestamp
+    delivered: bool
+    problems: tuple[str, ...]
+    duties: tuple[Duty, ...]
+    reported_at: Timestamp | None = None
+
+
+class Usage(Record):
+    """How many rows of a data set were permitted to a grantee in the day, month and year (UTC) of its last permit with a quota."""
+
+    day: str
+    day_rows: int
+    month_rows: int
+    year_rows: int
+
+    def rows(self, day: str) -> dict[Period, int]:
+        """What still counts on a day (YYYY-MM-DD)."""
+        return {
+            "day": self.day_rows if self.day == day else 0,
+            "month": self.month_rows if self.day[:7] == day[:7] else 0,
+            "year": self.year_rows if self.day[:4] == day[:4] else 0,
+        }
 
 
 class Tally(Record):

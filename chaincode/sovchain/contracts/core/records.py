@@ -78,8 +78,10 @@ JurisdictionCode = Annotated[
 Word = Annotated[str, StringConstraints(pattern=rf"^{WORD_PATTERN}$")]
 DAYS_MAX = 36_500
 """Most days that an obligation leaves."""
-ObligationKind = Literal["fields", "mask", "rows", "cosign", "notify", "report", "delete"]
+ObligationKind = Literal["fields", "mask", "rows", "quota", "cosign", "notify", "report", "delete", "expires"]
 """See `obligations`."""
+Period = Literal["day", "month", "year"]
+"""Calendar periods (UTC) that a quota counts in."""
 PersonalKind = Literal["none", "personal", "sensitive"]
 """The words of `codes.PERSONAL_KINDS`, as a type."""
 DataClass = Literal["general", "important", "core"]
@@ -479,13 +481,16 @@ class Pointer(Record):
 
 
 class Obligation(Record):
-    """What a permit demands (see `obligations`): names of columns or organisations, a number of days, masks, or rules for rows."""
+    """What a permit demands (see `obligations`): names of columns or organisations, a number of days, masks, rules for rows, or
+    most rows in a period."""
 
     kind: ObligationKind
     names: tuple[str, ...] = ()
     days: Annotated[int, Field(ge=0, le=DAYS_MAX)] = 0
     masks: tuple[Mask, ...] | None = None
     rows: tuple[RowRule, ...] | None = None
+    rows_max: int | None = None
+    period: Period | None = None
 
 
 class Reason(Record):

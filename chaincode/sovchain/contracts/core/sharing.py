@@ -19,6 +19,7 @@ from sovchain.contracts.core.ballots import Seats
 from sovchain.contracts.core.codes import WORD_PATTERN, is_within
 from sovchain.contracts.core.effects import record_effects, require_permit
 from sovchain.contracts.core.guarding import guard_key
+from sovchain.contracts.core.lineage import ancestors, out_of_circulation
 from sovchain.contracts.core.projection import Grant, ProjectionError, check_projection, read_projection
 from sovchain.contracts.core.receipts import (
     Decider,
@@ -108,6 +109,15 @@ class Sharing(Contract):
                 dataset=dataset,
             )
         await self._check_deposit(ctx, owner, dataset, commitment)
+        source = out_of_circulation(await ancestors(view, entry.sources))
+        if source is not None:
+            raise refusal(
+                "E_STATE",
+                "a source was withdrawn",
+                f"{source[:16]} is out of circulation",
+                "make the product from other sources",
+                source=source,
+            )
         subjects = await _subjects(view, entry)
         published = DataSet(
             id=dataset,
@@ -122,6 +132,8 @@ class Sharing(Contract):
         await guard_key(ctx, store.key(store.DATASET, dataset), owner, self._seats)
         for subject in subjects:
             await store.write(ctx, Pointer(request=dataset), store.ABOUT, subject, dataset)
+        for source in entry.sources:
+            await store.write(ctx, Pointer(request=dataset), store.PRODUCT, source, dataset)
         ctx.set_event("DataSetPublished", {"dataset": dataset})
         return published
 

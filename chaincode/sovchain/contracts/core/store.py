@@ -61,6 +61,10 @@ REPRESENTATIVE: Final = "representative"  # pseudonym, msp id, identity
 CONSENT: Final = "consent"  # pseudonym, consent id
 ABOUT: Final = "about"  # pseudonym, data set id
 OUTGOING: Final = "outgoing"  # challenge id
+REVOCATION: Final = "revocation"  # request id
+USE_REPORT: Final = "use-report"  # request id; private too, in the owner's collection
+USAGE: Final = "usage"  # data set id, grantee's msp id
+PRODUCT: Final = "product"  # source's data set id, product's data set id
 PAYLOAD: Final = "payload"  # private; owner's: data set id; grantee's: data set id, request id
 
 R = TypeVar("R", bound=Record)

@@ -16,6 +16,7 @@ from sovchain.network.ports import ADDRESS, node_ports, taking_connections
 from sovchain.network.runtimes import Endpoint, Packages, Site
 from sovchain.network.runtimes.chaincodes import ChaincodeInstances, shared_services
 from sovchain.network.runtimes.processes import end_orphans
+from sovchain.network.seed import seed_of
 from sovchain.network.topology import Node, Topology
 
 
@@ -197,6 +198,7 @@ def _nodes(site: Site, material: Material, kind: str) -> list[NodeSpec]:
 
 def _node(organization: OrganizationMaterial, part: Node, site: Site) -> NodeSpec:
     node = organization.node(part.host)
+    seed = seed_of(site.directory)
     further = {purpose: f"{ADDRESS}:{site.ports[name]}" for purpose, name in _further_ports(part).items()}
     return NodeSpec(
         msp_id=node.msp_id,
@@ -210,4 +212,5 @@ def _node(organization: OrganizationMaterial, part: Node, site: Site) -> NodeSpe
         msp_config=organization.msp_config.SerializeToString(deterministic=True),
         operations_listen=further["operations"],
         admin_listen=further.get("admin", ""),
+        seed=seed.bytes("node", part.host) if seed is not None else b"",
     )

@@ -1,0 +1,74 @@
+"""Blocks of a real network, judged and replayed by the embedded ledger to the same codes and commit hashes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from fabric_protos.common import common_pb2
+from fabricprograms import VERSIONS, fabric_programs
+from smallnetwork import PROBE, WIDE, small_topology
+
+from sovchain.client import CommitRejected
+from sovchain.network import Network
+from sovchain.protocol.blocks import block_commit_hash, parse_block, transactions_filter
+from sovchain.testing.conformance.chaincode import Probe
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_real_channels_blocks_are_replayed_to_the_same_commit_hashes(version: str, tmp_path: Path) -> None:
+    """From a peer's Deliver service and from files that `peer channel fetch` writes; exported ones are read by Fabric."""
+    programs = fabric_programs(version)
+    real, files = tmp_path / "real", tmp_path / "blocks"
+    files.mkdir()
+    up = Network.up(small_topology(version), "native", real)
+    async with up as network, network.connect("Alpha", "User1") as gateway:
+        channel = gateway.network(WIDE)
+        contract = channel.contract(PROBE)
+        for number in range(5):
+            await contract.submit(Probe.put, f"key{number}", b"value")
+        own = contract.with_options(organizations=["AlphaMSP"])
+        await own.submit(Probe.put_private, "_implicit_org_AlphaMSP", "secret", b"value")
+        with pytest.raises(CommitRejected):
+            await own.submit(Probe.put, "key", b"one endorsement is too few")
+        await contract.submit(Probe.announce, "event", "told", b"payload")
+        await contract.submit(Probe.put, "key0", b"again")
+        height = (await channel.chain_info()).height
+        async with channel.blocks(0, height - 1) as blocks:
+            theirs = [block async for block in blocks]
+    for block in theirs:
+        (files / f"{block.header.number}.block").write_bytes(block.SerializeToString())
+    codes = {code for block in theirs for code in transactions_filter(block)}
+    assert len(codes) > 1, "valid ones and others"
+
+    copy = tmp_path / "copy"
+    copy.mkdir(mode=0o700)
+    for folder in ("organizations", "channels"):
+        shutil.copytree(real / folder, copy / folder)
+    async with Network.up(small_topology(version, chaincodes=[]), "embedded", copy) as network:
+        paths = [files / f"{number}.block" for number in range(height)]
+        assert await network.ledger.import_blocks(WIDE, paths) == height
+        assert await network.ledger.export_blocks(WIDE, tmp_path / "exported") == height
+        async with network.connect("Beta", "User1") as gateway:
+            assert (await gateway.network(WIDE).chain_info()).height == height
+    for number, expected in enumerate(theirs):
+        path = tmp_path / "exported" / f"{number}.block"
+        ours = parse_block(path.read_bytes())
+        assert ours.header == expected.header
+        assert transactions_filter(ours) == transactions_filter(expected), f"codes of block {number}"
+        assert block_commit_hash(ours) == block_commit_hash(expected), f"commit hash of block {number}"
+        assert ours.SerializeToString() == expected.SerializeToString(), f"block {number} to the byte"
+    program = shutil.which("configtxlator", path=str(programs.folder))
+    assert program is not None
+    for number in (0, height - 1):
+        path = tmp_path / "exported" / f"{number}.block"
+        command = [program, "proto_decode", "--type", "common.Block", "--input", str(path)]
+        decoded = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
+        assert int(json.loads(decoded.stdout)["header"].get("number", 0)) == number
+    assert common_pb2.Block.FromString((tmp_path / "exported/0.block").read_bytes()).header.number == 0
