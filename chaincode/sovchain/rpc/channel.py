@@ -117,13 +117,14 @@ class Channel:
                 stream = protocol.connection.request(
                     path, self._authority, secure=self._tls is not None, metadata=metadata
                 )
-                break
             except RpcError:
                 if attempt == _ATTEMPTS:
                     raise
-        replies = Replies(stream)
-        stream.send_last(request)
-        return replies
+                continue
+            replies = Replies(stream)
+            stream.send_last(request)
+            return replies
+        raise AssertionError("the last attempt returns or raises")
 
     async def ready(self) -> None:
         """Wait until a connection stands, however many attempts that takes."""
