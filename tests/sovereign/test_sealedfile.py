@@ -301,6 +301,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_a_file_of_two_gibibytes(tmp_path: Path) -> None:
     try:
         assert sealed_in_little_memory(tmp_path, 2 * 2**30, 8 * 2**20) < 160 * 2**20

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 from commandline import Sovchain
-from toldinprivate import holders, tell
+from toldinprivate import enact_calendars, holders, tell
 
+from sovchain.network import Network
 from sovchain.sovereign import IntegrityError, check_export
 
 CSV = "enterprise,district,tax\nNoodles,Nanming,120\nTools,Yunyan,340\nTea,Nanming,55\n"
 CHANNEL = ("--channel", "finance")
 
 
+@pytest.mark.timeout(240)
 def test_a_part_is_delivered_and_proves_itself(network: Sovchain, tmp_path: Path) -> None:
     file, part, proof = (tmp_path / name for name in ("all.csv", "part.csv", "part.json"))
     file.write_text(CSV)
@@ -42,6 +44,7 @@ def test_a_part_is_delivered_and_proves_itself(network: Sovchain, tmp_path: Path
     assert (refused.code, "do not lead to the root" in refused.json["findings"][0]) == (5, True)
 
 
+@pytest.mark.timeout(240)
 async def test_what_is_told_in_private_reaches_whom_it_is_for_and_nobody_else(
     network: Sovchain, tmp_path: Path
 ) -> None:
@@ -63,3 +66,36 @@ async def test_what_is_told_in_private_reaches_whom_it_is_for_and_nobody_else(
     }
     assert private == {f"ledger/finance/private/{msp}.sqlite" for msp in ("GovernmentMSP", "FinanceMSP")}
     assert holders(network.directory, (dataset.encode(),)), "the search finds what is public"
+
+
+@pytest.mark.long  # the contract's tests are the short form
+@pytest.mark.timeout(400)
+async def test_a_person_consents_complains_and_takes_the_data_along_by_hand(network: Sovchain, tmp_path: Path) -> None:
+    subject, text = "5e" * 32, tmp_path / "text.txt"
+    text.write_text("I complain")
+    government, finance = (*CHANNEL, "--as", "Government"), (*CHANNEL, "--as", "Finance")
+    me = network.ok("order", "whoami", *finance)
+    who = ("--msp", me["msp_id"], "--identity", me["identity"])
+    network.ok("personal", "open-wallet", subject, *government, *who)
+    terms = ("--grantee", "GovernmentMSP", "--purpose", "statistics", "--until", "2126-01-01T00:00:00Z")
+    given = network.ok("personal", "consent", subject, *finance, *terms)["record"]["id"]
+    network.ok("personal", "withdraw-consent", subject, given, *finance)
+    assert network.ok("personal", "accesses", subject, *finance) == []
+    refused = network.run("personal", "file", subject, "gossip", text, *finance, "--handler", "GovernmentMSP", "--json")
+    assert (refused.code, refused.json["error"]["what"]) == (2, "unknown kind of request 'gossip'")
+    async with Network.attach(network.directory) as net:
+        await enact_calendars(net)
+    asked = network.ok("personal", "file", subject, "access", text, *finance, "--handler", "GovernmentMSP")
+    request = asked["record"]["id"]
+    assert network.run("personal", "tick", subject, request, *CHANNEL, "--json").json["error"]["code"] == "E_STATE"
+    assert (
+        network.ok("personal", "read", subject, request, *government, "--output", tmp_path / "asked.txt")["bytes"] == 10
+    )
+    answered = network.ok("personal", "answer", subject, request, text, *government)
+    assert answered["record"]["state"] == "fulfilled"
+    network.ok("personal", "read", subject, request, *finance, "--output", tmp_path / "answer.txt")
+    assert (tmp_path / "answer.txt").read_text() == text.read_text()
+    assert [one["state"] for one in network.ok("personal", "list", subject, *CHANNEL)] == ["fulfilled"]
+    exported = tmp_path / "mine.json"
+    network.ok("personal", "export", subject, *finance, "--output", exported)
+    assert check_export(exported.read_bytes()).file.consents[0].id == given

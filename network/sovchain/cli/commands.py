@@ -6,7 +6,8 @@ import typer
 
 import sovchain.cli.lawstudy_commands  # adds its commands to `law`
 import sovchain.cli.odrl_commands  # adds its commands to `law`
-import sovchain.cli.part_commands  # noqa: F401  # adds its command to `audit`
+import sovchain.cli.part_commands  # adds its commands to `audit`
+import sovchain.cli.wallet_commands  # noqa: F401  # adds its commands to `personal`
 from sovchain.cli.apply_commands import add_org, apply, plan, remove_org, upgrade
 from sovchain.cli.audit_commands import audit
 from sovchain.cli.bundle_commands import assemble, bundle, define
