@@ -43,7 +43,7 @@ DUTY = Citation(law="GD-1", clause="art. 5")
 CLOSED = Citation(law="GD-1", clause="art. 9")
 LAW = law(
     """@c("art. 5")
-permit (principal in Jurisdiction::"CN-GZ", action == Action::"read", resource) when {
+permit (principal in Jurisdiction::"CN-GZ", action in [Action::"read", Action::"derive"], resource) when {
   [Purpose::"statistics", Purpose::"credit-assessment"].contains(context.purpose) };
 @c("art. 9")
 forbid (principal, action, resource) when { resource.class == Class::"core" };""",
@@ -282,6 +282,7 @@ async def test_what_was_received_is_not_shared_on(world: World) -> None:
     received = (await world.user.evaluate(Exchange.delivery, drawn)).request
     assert received == request
     source = await world.user.evaluate(Catalogue.read, (await world.user.evaluate(Exchange.read, request)).asked.entry)
+    await world.permit(request, action="derive")
     derived = await world.dataset(owner=world.user, sources=(source.statement.dataset,))
     onward = statement(derived, items={"income": "household.copied-income"})
     with refused("E_ONWARD"):

@@ -165,7 +165,9 @@ async def test_a_use_report_is_the_owners_alone_and_fulfils_the_duty(world: LawW
 
 async def test_a_withdrawn_source_suspends_whatever_was_made_of_it(world: LawWorld) -> None:
     source = await world.share()
+    await world.ask("Finance", source, action="derive")
     product = await world.share("Finance", sources=(source,))
+    await world.ask("Logistics", product, action="derive")
     second = await world.share("Logistics", sources=(product,))
     unrelated = await world.share("Logistics")
     receipt = await world.ask("Government", second)
@@ -181,8 +183,23 @@ async def test_a_withdrawn_source_suspends_whatever_was_made_of_it(world: LawWor
         await world.share("Finance", sources=(product,))
 
 
+async def test_a_product_of_anothers_data_takes_a_permit_to_derive_that_carries_still(world: LawWorld) -> None:
+    source = await world.share()
+    await world.ask("Finance", source)  # to read is not to derive
+    with refused("E_NOT_PERMITTED", "no permit to derive"):
+        await world.share("Finance", sources=(source,))
+    receipt = await world.ask("Finance", source, action="derive")
+    with refused("E_NOT_PERMITTED"):
+        await world.share("Logistics", sources=(source,))
+    await world.share("Finance", sources=(source,))
+    await world.submit("Government", Grants.revoke, receipt.request, "the project ended")
+    with refused("E_REVOKED"):
+        await world.share("Finance", sources=(source,))
+
+
 async def test_a_purge_of_a_source_suspends_its_products_too(world: LawWorld) -> None:
     source = await world.share()
+    await world.ask("Finance", source, action="derive")
     product = await world.share("Finance", sources=(source,))
     await world.submit("Supervisor", Orders.order_purge, source, "order 9")
     assert (await world.ask("Logistics", product)).code == "E_WITHDRAWN"

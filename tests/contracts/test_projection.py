@@ -183,6 +183,12 @@ def test_a_row_that_is_claimed_twice_or_of_absurd_number_is_refused_at_once() ->
             read_projection(canonical_json(document | {"chosen": chosen, "rows": 2**53 - 1}))
 
 
+def test_more_cells_than_a_peer_can_check_in_time_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sovchain.contracts.core.projection.CELLS_MAX", 9)
+    with pytest.raises(ProjectionError, match="10 cells, at most 9"):
+        read_projection(made(GRANTS["two columns"]))
+
+
 def test_an_unmasked_value_under_a_mask_is_refused() -> None:
     document = json.loads(made(GRANTS["masks"]))
     for place, value in ((0, "e-1"), (1, "23"), (2, "13985100001")):

@@ -15,7 +15,7 @@ from sovchain.contracts.core.gates import gate_faults, is_counted_export
 from sovchain.contracts.core.gathering import gather, tally_year, usage_day
 from sovchain.contracts.core.lineage import ancestors, out_of_circulation
 from sovchain.contracts.core.order_records import Duty, Notice, Revocation, Tally, Usage, Warrant
-from sovchain.contracts.core.records import DataSet, Receipt, Request, format_time
+from sovchain.contracts.core.records import DataSet, Pointer, Receipt, Request, format_time
 from sovchain.contracts.core.refusal import refusal
 from sovchain.contracts.core.standing import require_no_hold
 from sovchain.contracts.core.store import StateView, StubView
@@ -28,6 +28,8 @@ async def record_effects(ctx: Context, request: Request, facts: DecisionInput, r
     """Write what follows from a receipt, in its own transaction. Nothing follows from a denial."""
     if receipt.decision != "permit":
         return
+    if request.action == "derive":
+        await store.write(ctx, Pointer(request=request.id), store.MAY_DERIVE, request.dataset, request.msp_id)
     for one in receipt.obligations:
         kind = one.kind
         if kind == "report" or kind == "delete":
@@ -93,6 +95,25 @@ async def require_permit(ctx: Context, view: StateView, request: Request, datase
     async for fault in grant_faults(ctx, view, request, dataset, receipt):
         raise fault
     return receipt
+
+
+async def require_may_derive(ctx: Context, view: StateView, source: DataSet, msp_id: str) -> None:
+    """Go on only when an organisation may make products of a data set: it owns it, or its permit to derive carries still.
+
+    Raises E_NOT_PERMITTED, and what `require_permit` raises.
+    """
+    if source.owner == msp_id:
+        return
+    pointer = await store.read(view, Pointer, store.MAY_DERIVE, source.id, msp_id)
+    if pointer is None:
+        raise refusal(
+            "E_NOT_PERMITTED",
+            f"{msp_id} may not make a product of another's data set",
+            f"{source.id[:16]} is {source.owner}'s, and no permit to derive was given",
+            "ask for it with the action derive",
+            dataset=source.id,
+        )
+    await require_permit(ctx, view, await store.require(view, Request, store.REQUEST, pointer.request), source)
 
 
 async def grant_faults(

@@ -40,6 +40,8 @@ from sovchain.protocol.canonical import canonical_json
 
 PROJECTION_MAX_BYTES: Final = 24 * 1024 * 1024
 """Longest projection that a private collection takes."""
+CELLS_MAX: Final = 1_000_000
+"""Most cells of a projection: a peer checks about 230,000 in a second, and ends a call after 30 seconds by default."""
 CELL_SALT_BYTES: Final = 16
 RANGES_MAX: Final = 1_000_000
 
@@ -246,6 +248,9 @@ def read_projection(document: bytes) -> Projection:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "it"
         raise ProjectionError(f"{where} is malformed ({first['msg']})") from None
+    cells = sum(len(column.values) for column in found.columns)
+    if cells > CELLS_MAX:
+        raise ProjectionError(f"it has {cells} cells, at most {CELLS_MAX} are checked: ask for fewer rows or columns")
     if encode_projection(found) != document:
         raise ProjectionError("it is not in canonical form")
     try:

@@ -17,7 +17,7 @@ from sovchain.chaincode import Context, Contract, ContractError, Transient, quer
 from sovchain.contracts.core import store
 from sovchain.contracts.core.ballots import Seats
 from sovchain.contracts.core.codes import WORD_PATTERN, is_within
-from sovchain.contracts.core.effects import record_effects, require_permit
+from sovchain.contracts.core.effects import record_effects, require_may_derive, require_permit
 from sovchain.contracts.core.guarding import guard_key
 from sovchain.contracts.core.lineage import ancestors, out_of_circulation
 from sovchain.contracts.core.projection import Grant, ProjectionError, check_projection, read_projection
@@ -87,7 +87,8 @@ class Sharing(Contract):
         """Make a deposited data set's catalogue entry public.
 
         `commitment` is the hex SHA-256 of salt and bytes. Raises E_NOT_ADMITTED, E_SUSPENDED, E_STATE, E_JURISDICTION
-        when the entry names a jurisdiction outside the owner's, E_COMMITMENT when the deposit's hash differs.
+        when the entry names a jurisdiction outside the owner's, E_COMMITMENT when the deposit's hash differs, E_NOT_PERMITTED,
+        E_REVOKED or E_EXPIRED for a source of another owner without a permit to derive that carries still.
         """
         owner = ctx.identity.msp_id
         view = StubView(ctx.stub)
@@ -109,7 +110,10 @@ class Sharing(Contract):
                 dataset=dataset,
             )
         await self._check_deposit(ctx, owner, dataset, commitment)
-        source = out_of_circulation(await ancestors(view, entry.sources))
+        made_of = await ancestors(view, entry.sources)
+        for one in made_of[: len(entry.sources)]:
+            await require_may_derive(ctx, view, one, owner)
+        source = out_of_circulation(made_of)
         if source is not None:
             raise refusal(
                 "E_STATE",

@@ -64,6 +64,7 @@ OUTGOING: Final = "outgoing"  # challenge id
 REVOCATION: Final = "revocation"  # request id
 USE_REPORT: Final = "use-report"  # request id; private too, in the owner's collection
 USAGE: Final = "usage"  # data set id, grantee's msp id
+MAY_DERIVE: Final = "may-derive"  # data set id, grantee's msp id: its latest permit to make products
 PRODUCT: Final = "product"  # source's data set id, product's data set id
 RIGHTS: Final = "rights"  # pseudonym, request id
 RIGHTS_TEXT: Final = "rights-text"  # private; request id, "text" or "answer"
