@@ -13,11 +13,11 @@ from smallnetwork import WIDE, small_topology
 from typer.testing import CliRunner
 
 from sovchain.cli.commands import app
-from sovchain.network import Network, Topology
+from sovchain.network import Network, SeedRefused, Topology
 from sovchain.network.genesis import genesis_blocks, loopback_endpoints
 from sovchain.network.material import Material
 from sovchain.network.nodes import Administrator
-from sovchain.network.seed import MARK, Seed, SeedRefused, seed_of, seeded, take_seed
+from sovchain.network.seed import MARK, Seed, seed_of, seeded, take_seed
 from sovchain.protocol.blocks import header_hash, parse_block
 from sovchain.protocol.crypto import sign
 from sovchain.protocol.proposals import Invocation, build_proposal
