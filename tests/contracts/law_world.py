@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -188,12 +189,30 @@ class LawWorld:
         return str(asked.id)
 
     async def together(self, *calls: tuple[str, Operation[..., Any], Sequence[Any]]) -> list[str]:
-        """Endorse calls on one state and commit them in one block: "" or Fabric's code for each."""
+        """Endorse calls on one state and commit them in this order, on the harness in one block: "" or Fabric's code for each."""
+        if not isinstance(self.world, ContractHarness):
+            return await self._sent_in_order(calls)
         endorsed = [
             await self.caller(who, endorsers_of(operation)).endorse(operation, *args) for who, operation, args in calls
         ]
         done = self.harness.commit(endorsed)
         return [one.code_name if isinstance(one, CommitRejected) else "" for one in done]
+
+    async def _sent_in_order(self, calls: Sequence[tuple[str, Operation[..., Any], Sequence[Any]]]) -> list[str]:
+        """Real peers: all are endorsed before the first is sent, so that none has seen another."""
+        codes = []
+        async with AsyncExitStack() as stack:
+            endorsed = []
+            for who, operation, args in calls:
+                contract = await self.caller(who, endorsers_of(operation)).contract(stack)
+                endorsed.append(await contract.proposal(operation, *args).endorse())
+            for pending in [await one.submit() for one in endorsed]:
+                try:
+                    await pending.committed()
+                    codes.append("")
+                except CommitRejected as error:
+                    codes.append(error.code_name)
+        return codes
 
 
 def endorsers_of(operation: Operation[..., Any]) -> list[str]:

@@ -28,6 +28,7 @@ from sovchain.contracts.logistics.consignments import INSPECTION_TERM, Consignme
 from sovchain.contracts.logistics.licences import LicenceHere, Licences
 from sovchain.contracts.logistics.positions import Position, distance_m
 from sovchain.contracts.logistics.tracks import Tracks
+from sovchain.sovereign.logistics import statistics
 from sovchain.testing import ContractHarness, refused
 from sovchain.testing.harness import Caller
 from sovchain.testing.machines import NegativeCase
@@ -442,6 +443,7 @@ async def test_two_drafts_in_one_block_never_share_or_skip_a_number(world: World
         ("GY-00000002", "void"),
         ("GY-00000003", "draft"),
     ]
+    assert statistics(shown) == {"CN-GZ-520100": {"draft": 2, "void": 1}}
 
 
 @settings(max_examples=200, deadline=None)

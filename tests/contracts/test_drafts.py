@@ -29,6 +29,7 @@ from sovchain.contracts.finance.draft_rules import (
     plus_months,
 )
 from sovchain.contracts.finance.drafts import Drafts
+from sovchain.sovereign.drafts import standings
 from sovchain.testing import ContractHarness, refused
 from sovchain.testing.harness import START, Caller
 from sovchain.testing.machines import NegativeCase
@@ -427,6 +428,28 @@ async def test_the_first_recourse_ends_after_six_months(world: World) -> None:
     with refused("E_LIMITATION"):
         await world.one("farm").submit(Drafts.claim, draft, party("mill"))
     await world.one("farm").submit(Drafts.claim, draft, party("tea"))  # the drawer answers for two years
+
+
+async def test_everybody_sees_who_pays_what_he_accepted(world: World) -> None:
+    first = await world.held(matures_at=START + timedelta(days=5))
+    parts = []
+    for fen in (4_000_000, 500_000, 250_000):
+        part, rest = (await world.one("tea").submit(Drafts.split, first, fen)).result
+        parts.append(part.id)
+        first = rest.id
+    world.pass_time(timedelta(days=6))
+    for number, part in enumerate([*parts, first]):
+        await world.one("tea").submit(Drafts.present, part)
+        if number == 0:
+            await world.one("foods").submit(Drafts.pay, part, "TX")
+        else:
+            await world.one("foods").submit(Drafts.dishonour, part, "no cover")
+    drafts = (await world.supervisor.evaluate(Drafts.listing)).items
+    (line,) = standings(drafts, world.harness.now)
+    assert (line.acceptor, line.paid_fen, line.refused_fen) == (party("foods"), 4_000_000, 1_000_000)
+    assert (line.discharged_percent, line.chronic) == (80, True)
+    (later,) = standings(drafts, plus_months(world.harness.now, 6))
+    assert not later.chronic
 
 
 def test_months_end_with_the_month() -> None:

@@ -122,3 +122,17 @@ def test_a_law_goes_to_odrl_and_back_by_command(network: Sovchain, tmp_path: Pat
     refused = subprocess.run([*run, "import", policy], capture_output=True, text=True, timeout=60, check=False)
     assert refused.returncode == 2
     assert "why: $.permission[0].constraint[0].rightOperand: 'advertising' is not in the code list" in refused.stderr
+
+
+def test_a_calendar_is_enacted_from_a_file_and_a_wrong_file_says_where(network: Sovchain, tmp_path: Path) -> None:
+    file, who = (
+        EXAMPLES / "calendars" / "cn-2026.yaml",
+        ("--channel", "finance", "--as", "Government,Supervisor,Finance"),
+    )
+    enacted = network.ok("law", "calendar", file, *who)
+    assert (enacted["state"], enacted["missing"]) == ("passed", [])
+    wrong = tmp_path / "calendar.yaml"
+    wrong.write_text(file.read_text().replace("year: 2026", "year: 2027"))
+    done = network.run("law", "calendar", wrong, *who)
+    assert done.code == 2
+    assert "2026-01-01 is no day of 2027" in done.err

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final
 
-from sovchain.contracts.core.records import SALT_BYTES
-from sovchain.contracts.finance.draft_rules import Draft, Issue, Licence, Purpose
+from sovchain.contracts.core.records import SALT_BYTES, Record
+from sovchain.contracts.finance.draft_rules import Draft, Issue, Licence, Purpose, plus_months
 from sovchain.contracts.finance.drafts import Drafts
 from sovchain.sovereign.calls import all_pages
 from sovchain.sovereign.desk import Desk
@@ -18,6 +20,48 @@ def salted_terms(terms: bytes) -> tuple[bytes, str]:
     """Terms with a random salt in front, as banks are told them, and their hash, as an `Issue` states it."""
     salted = secrets.token_bytes(SALT_BYTES) + terms
     return salted, hashlib.sha256(salted).hexdigest()
+
+
+CHRONIC_REFUSALS: Final = 3
+"""From how many refusals within six months on an acceptor is one of chronic default (disclosure rules for commercial bills)."""
+
+
+class AcceptorStanding(Record):
+    """How an acceptor pays. Money in fen; `discharged_percent` of what was presented, rounded down."""
+
+    acceptor: str
+    paid_fen: int
+    refused_fen: int
+    discharged_percent: int
+    chronic: bool
+
+
+def standings(drafts: Iterable[Draft], now: datetime) -> list[AcceptorStanding]:
+    """Discharge rates and chronic defaults, as everybody may see them: of acceptors that have been asked for payment.
+
+    A draft that was refused stays a refusal whoever paid it in the end. Sorted by acceptor.
+    """
+    asked: dict[str, list[Draft]] = {}
+    for one in drafts:
+        if one.presented_at is not None and (one.state == "paid" or one.refused_at is not None):
+            asked.setdefault(one.acceptor, []).append(one)
+    found = []
+    for acceptor, mine in sorted(asked.items()):
+        refusals = [one for one in mine if one.refused_at is not None]
+        refused_fen = sum(one.amount_fen for one in refusals)
+        paid_fen = sum(one.amount_fen for one in mine) - refused_fen
+        recent = [one for one in refusals if one.refused_at and plus_months(one.refused_at, 6) > now]
+        percent = 100 * paid_fen // (paid_fen + refused_fen)
+        found.append(
+            AcceptorStanding(
+                acceptor=acceptor,
+                paid_fen=paid_fen,
+                refused_fen=refused_fen,
+                discharged_percent=percent,
+                chronic=len(recent) >= CHRONIC_REFUSALS,
+            )
+        )
+    return found
 
 
 class DraftDesk(Desk):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from sovchain.contracts.core.records import SALT_BYTES
@@ -17,6 +18,7 @@ from sovchain.contracts.logistics.consignment_records import (
     Place,
     PublicNote,
     Series,
+    State,
     Status,
     Trail,
 )
@@ -40,6 +42,14 @@ def tracking_code() -> tuple[bytes, str]:
     """A random tracking code, to be given to whoever may see the status, and its hash, as an `Order` states it."""
     code = secrets.token_bytes(SALT_BYTES)
     return code, hashlib.sha256(code).hexdigest()
+
+
+def statistics(notes: Iterable[PublicNote]) -> dict[str, dict[State, int]]:
+    """How many consignments are in which state, by the jurisdiction of their origin: for everybody."""
+    counted: dict[str, Counter[State]] = {}
+    for note in notes:
+        counted.setdefault(note.jurisdiction, Counter())[note.state] += 1
+    return {place: dict(sorted(states.items())) for place, states in sorted(counted.items())}
 
 
 class LicenceOffice(Desk):

@@ -140,16 +140,17 @@ class NetworkCaller:
     async def evaluate(self, operation: Operation[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """See `ContractCaller.evaluate`."""
         async with AsyncExitStack() as stack:
-            contract = await self._contract(stack)
+            contract = await self.contract(stack)
             return await contract.evaluate(operation, *args, **kwargs)
 
     async def submit(self, operation: Operation[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Submitted[R]:
         """See `ContractCaller.submit`."""
         async with AsyncExitStack() as stack:
-            contract = await self._contract(stack)
+            contract = await self.contract(stack)
             return await contract.submit(operation, *args, **kwargs)
 
-    async def _contract(self, stack: AsyncExitStack) -> ClientContract:
+    async def contract(self, stack: AsyncExitStack) -> ClientContract:
+        """The contract as this caller's client has it, connected until the stack closes: for endorsing now and sending later."""
         gateway = await stack.enter_async_context(Gateway.connect(self._profile, self._identity))
         contract = gateway.network(CHANNEL).contract(self._chaincode)
         return contract if self._endorsers is None else contract.with_options(organizations=self._endorsers)
@@ -202,12 +203,22 @@ class NetworkWorld:
 class WorldPool:
     """Networks for the contract tests of one run, each brought up when the one before has no fresh chaincode left."""
 
-    def __init__(self, folder: Path, runtime: str, fabric_version: str | None, tests: int) -> None:
-        """Args: folder: where they live; tests: how many tests will ask."""
+    def __init__(
+        self,
+        folder: Path,
+        runtime: str,
+        fabric_version: str | None,
+        tests: int,
+        *,
+        per_network: int = CHAINCODES_PER_NETWORK,
+    ) -> None:
+        """Args: folder: where they live; tests: how many tests will ask; per_network: how many share one. Each of them is a
+        chaincode of its own, and outside the embedded ledger a process for every organisation."""
         self._folder = folder
         self._runtime = runtime
         self._version = fabric_version
         self._left = tests
+        self._per_network = per_network
         self._names: list[str] = []
         self._network: HostedNetwork | None = None
         self._count = 0
@@ -217,13 +228,11 @@ class WorldPool:
         if not self._names:
             self.close()
             self._count += 1
-            self._names = [
-                f"contract{number}" for number in range(max(1, min(self._left, CHAINCODES_PER_NETWORK)), 0, -1)
-            ]
-            topology = spec.topology(self._names, self._version)
+            names = [f"contract{number}" for number in range(max(1, min(self._left, self._per_network)), 0, -1)]
+            topology = spec.topology(names, self._version)
             network = HostedNetwork(self._folder / f"network{self._count}", self._runtime, topology)
             network.start()
-            self._network = network
+            self._network, self._names = network, names
         assert self._network is not None
         self._left -= 1
         return NetworkWorld(self._network, spec, self._names.pop())

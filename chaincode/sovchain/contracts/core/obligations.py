@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final, Literal, get_args
+from typing import Final, Literal, cast, get_args
 
 from sovchain.contracts.core.codes import MSP_ID_PATTERN
 from sovchain.contracts.core.masks import united_masks
@@ -106,10 +106,9 @@ def _parse(part: str) -> Obligation:
 
 def _parse_quota(arguments: tuple[str, ...]) -> Obligation:
     rows, *periods = arguments
-    period = next((one for one in _PERIODS if periods == [one]), None)
-    if period is None or _COUNT.fullmatch(rows) is None:
+    if len(periods) != 1 or periods[0] not in _PERIODS or _COUNT.fullmatch(rows) is None:
         raise ObligationError(f"quota takes a number of rows and {', '.join(_PERIODS)}")
-    return Obligation(kind="quota", rows_max=int(rows), period=period)
+    return Obligation(kind="quota", rows_max=int(rows), period=cast("Period", periods[0]))
 
 
 def _parse_mask(arguments: tuple[str, ...]) -> Obligation:
@@ -117,12 +116,15 @@ def _parse_mask(arguments: tuple[str, ...]) -> Obligation:
     for argument in arguments:
         stated = _MASK.fullmatch(argument if ":" in argument else f"{argument}: suppress")
         column, function, number = (stated[1], stated[2], stated[3]) if stated else ("", "", None)
-        known = next((one for one in _MASKS if one == function), None)
-        if known is None or (number is not None) != (known in _WITH_ARGUMENT) or int(number or 0) > MASK_MAX:
+        if (
+            function not in _MASKS
+            or (number is not None) != (function in _WITH_ARGUMENT)
+            or int(number or 0) > MASK_MAX
+        ):
             raise ObligationError(
                 f"unknown mask {ascii(argument)[:60]}: known are suppress, truncate N, hash and generalise N"
             )
-        masks.append(Mask(column=column, function=known, argument=int(number or 0)))
+        masks.append(Mask(column=column, function=cast("MaskFunction", function), argument=int(number or 0)))
     return _mask(masks)
 
 
