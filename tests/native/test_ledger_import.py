@@ -47,16 +47,17 @@ async def test_a_real_channels_blocks_are_replayed_to_the_same_commit_hashes(ver
     codes = {code for block in theirs for code in transactions_filter(block)}
     assert len(codes) > 1, "valid ones and others"
 
-    copy = tmp_path / "copy"
-    copy.mkdir(mode=0o700)
-    for folder in ("organizations", "channels"):
-        shutil.copytree(real / folder, copy / folder)
-    async with Network.up(small_topology(version, chaincodes=[]), "embedded", copy) as network:
+    async with Network.up(None, "embedded", tmp_path / "fork", keys_of=real) as network:
         paths = [files / f"{number}.block" for number in range(height)]
         assert await network.ledger.import_blocks(WIDE, paths) == height
         assert await network.ledger.export_blocks(WIDE, tmp_path / "exported") == height
+        topology = small_topology(version)
+        again = topology.chaincodes[0].model_copy(update={"version": "fork"})
+        await network.apply(topology.model_copy(update={"chaincodes": (again,)}))
         async with network.connect("Beta", "User1") as gateway:
-            assert (await gateway.network(WIDE).chain_info()).height == height
+            contract = gateway.network(WIDE).contract(PROBE)
+            assert await contract.evaluate(Probe.get, "key0") == b"again"
+            assert (await contract.submit(Probe.put, "key0", b"forked")).block_number > height
     for number, expected in enumerate(theirs):
         path = tmp_path / "exported" / f"{number}.block"
         ours = parse_block(path.read_bytes())

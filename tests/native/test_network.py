@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from commandline import Sovchain
-from leaksearch import search
+from leaksearch import ALLOWED, PARTIES, search
+from toldinprivate import holders, tell
 
 from sovchain.network import Network
 from sovchain.network.runtimes.programs import Programs
@@ -126,3 +127,17 @@ def test_a_killed_supervisor_leaves_what_the_next_start_takes_up(native: Sovchai
     for name, channel in before["channels"].items():
         assert after["channels"][name]["height"] >= channel["height"]
     assert native.run("audit", "verify").code == 0
+
+
+@pytest.mark.long
+async def test_what_is_told_in_private_is_in_the_parties_private_stores_only(native: Sovchain, tmp_path: Path) -> None:
+    """Use reports, complaints, answers and the keys of sealed payloads, on the disks of all peers and ordering nodes."""
+    file = tmp_path / "mine.csv"
+    file.write_text("enterprise,note\nNanming Noodles,none\n")
+    dataset = native.share(file)["dataset"]["id"]
+    told = await tell(native.directory, tmp_path, dataset)
+    found = holders(native.directory, told.forms)
+    assert found, "the search finds nothing at all"
+    assert {path.parts[:2] for path in found} <= {("nodes", f"peer0.{name}.guiyang.example") for name in PARTIES}, found
+    assert all(ALLOWED & set(path.parts) for path in found), found
+    assert holders(native.directory, (dataset.encode(),)), "the search does not find what is public"

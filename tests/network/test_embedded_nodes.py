@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import httpx
+import pytest
 from smallnetwork import PROBE, SECOND_PEER, WIDE, small_topology
 
-from sovchain.client import Gateway, Profile
+from sovchain.client import CommitRejected, Gateway, Profile
 from sovchain.network import Network
 from sovchain.network.observe import observe
 from sovchain.network.profiles import profile_path
@@ -16,7 +17,10 @@ from sovchain.testing.conformance.chaincode import Probe
 
 
 async def test_two_peers_of_an_organisation_one_of_which_lags(tmp_path: Path) -> None:
-    """Deployed on both, reached by the profile, seen by `status`; administration at the addresses of the profile."""
+    """Deployed on both, reached by the profile, seen by `status`; administration at the addresses of the profile.
+
+    And a rejected transaction, whose error says which clause was not met and whose signature was missing.
+    """
     async with Network.up(small_topology(), "embedded", tmp_path / "network") as network:
         path = profile_path(network.directory / "connections", "Alpha")
         document = json.loads(path.read_text())
@@ -38,6 +42,11 @@ async def test_two_peers_of_an_organisation_one_of_which_lags(tmp_path: Path) ->
             assert heights[SECOND_PEER] < max(heights.values())
             assert channel.leader, "an ordering node leads"
             await network.ledger.catch_up(SECOND_PEER)
+            with pytest.raises(CommitRejected) as caught:
+                await contract.with_options(organizations=["AlphaMSP"]).submit(Probe.put, "key", b"3")
+            assert "was not met: OutOf(2, 'AlphaMSP.peer', 'BetaMSP.peer', 'GammaMSP.peer')" in caught.value.reason
+            assert "signed by: AlphaMSP (peer); missing:" in caught.value.reason
+            assert caught.value.reason in str(caught.value)
             assert await contract.evaluate(Probe.get, "key") == b"2"
             heights = {
                 chain.host: chain.height

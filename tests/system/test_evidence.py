@@ -15,6 +15,7 @@ import pytest
 from commandline import EXAMPLES, Sovchain
 
 from sovchain.audit import EvidenceError, check_evidence
+from sovchain.audit.evidence import _archive
 
 
 @pytest.fixture(scope="module")
@@ -52,20 +53,61 @@ def test_it_ends_with_the_decision(evidence: Path) -> None:
     assert [one.request for one in found.report.receipts] == [found.statement["request"]]
 
 
-def test_whatever_is_altered_is_found(evidence: Path) -> None:
+def test_whatever_byte_is_altered_is_found(evidence: Path) -> None:
+    """Of each member and of the archive around them."""
+    content = evidence.read_bytes()
     with zipfile.ZipFile(evidence) as opened:
         members = {name: opened.read(name) for name in opened.namelist()}
+        starts = [info.header_offset for info in opened.infolist()]
     chosen = random.Random(7)
-    for name in members:
-        for _ in range(3):
-            altered = bytearray(members[name])
-            altered[chosen.randrange(len(altered))] ^= 1 << chosen.randrange(8)
-            try:
-                assert not check_evidence(archive(members | {name: bytes(altered)})).ok, name
-            except EvidenceError:
-                assert name == "statement.json"
+    places = {start + chosen.randrange(30) for start in starts}
+    places |= {content.index(member) + chosen.randrange(len(member)) for member in members.values()}
+    places |= {chosen.randrange(content.index(b"PK\x01\x02"), len(content)) for _ in range(12)}
+    places |= {chosen.randrange(len(content)) for _ in range(4)}
+    for place in places:
+        altered = bytearray(content)
+        altered[place] ^= 1 << chosen.randrange(8)
+        try:
+            assert not check_evidence(bytes(altered)).ok, place
+        except EvidenceError:
+            continue
+    for more in (content + b"x", b"x" + content):
+        try:
+            assert not check_evidence(more).ok
+        except EvidenceError:
+            continue
+
+
+def test_a_court_reads_the_law_the_request_and_the_receipt(evidence: Path) -> None:
+    with zipfile.ZipFile(evidence) as opened:
+        members = {name: opened.read(name) for name in opened.namelist()}
+    (law,) = [name for name in members if name.startswith("laws/")]
+    text = next((EXAMPLES / "laws").glob("guiyang-data-sharing.cedar")).read_bytes()
+    assert (law, members[law]) == ("laws/GY-DS-2026@1.cedar", text)
+    assert json.loads(members["request.json"])["purpose"] == "marketing"
+    assert json.loads(members["receipt.json"])["decision"] == "deny"
+    for name in ("request.json", "receipt.json", law):
+        judged = check_evidence(packed(members | {name: members[name].replace(b"e", b"a", 1)}))
+        assert judged.findings == (f"{name} is not what the blocks hold",)
+    del members[law]
+    assert check_evidence(packed(members)).findings == (f"{law} is not what the blocks hold",)
     swapped = json.loads(members["statement.json"]) | {"decision": "permit"}
-    assert not check_evidence(archive(members | {"statement.json": json.dumps(swapped).encode()})).ok
+    assert not check_evidence(packed(members | {"statement.json": json.dumps(swapped).encode()})).ok
+
+
+def packed(members: dict[str, bytes]) -> bytes:
+    """The archive that evidence of these members would be: only its content tells."""
+    return _archive(members)
+
+
+def test_later_law_would_have_said_otherwise(network: Sovchain, evidence: Path, tmp_path: Path) -> None:
+    same = network.ok("audit", "rejudge", "--channel", "finance")
+    assert (same["ok"], same["changed"]) == (True, 0)
+    later = tmp_path / "later.cedar"
+    text = (EXAMPLES / "laws" / "guiyang-data-sharing.cedar").read_text().replace("// version: 1", "// version: 2")
+    later.write_text(text.replace('@version("1")', '@version("2")').replace("permit (", "forbid ("))
+    found = network.ok("audit", "rejudge", "--channel", "finance", "--law", later)
+    assert found["changed"] == sum(one["before"] == "permit" for one in found["rejudged"]) > 0
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04" + b"\0" * 40])

@@ -23,6 +23,7 @@ from sovchain.client._seek import NEWEST, seek_envelope
 from sovchain.client._stream import StreamBroken, StreamCall
 from sovchain.client.errors import GatewayClosed, IdentityError
 from sovchain.client.identity import Identity
+from sovchain.protocol.reasons import tells_reasons
 
 IDLE_S: Final = 30.0
 """After this time without a pending submit the stream is ended; the next submit opens it again."""
@@ -38,6 +39,8 @@ class Told:
 
     code: int
     block_number: int
+    has_reason: bool = False
+    """Whether the peer can be asked why it is not valid: a real one cannot."""
 
 
 class Notice:
@@ -169,11 +172,12 @@ class CommitFeed:
         self.blocks += 1
         endpoint.heights[self._channel_id] = block.number
         own = 0
+        reasons = tells_reasons(block)
         for transaction in block.filtered_transactions:
             notice = self._waiting.pop(transaction.txid, None)
             if notice is not None and not notice.future.done():
                 own += 1
-                notice.future.set_result(Told(transaction.tx_validation_code, block.number))
+                notice.future.set_result(Told(transaction.tx_validation_code, block.number, reasons))
         if own:
             self._idle_since = time.monotonic()
         self._seen.append((len(block.filtered_transactions), own))

@@ -153,6 +153,7 @@ class Submitting:
                 status.code_name,
                 transaction_id=status.transaction_id,
                 block_number=status.block_number,
+                reason=status.reason,
             )
         return Submitted(result, status.transaction_id, status.block_number, status.code)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from fabric_protos.gateway import gateway_pb2
@@ -15,6 +15,7 @@ from sovchain.client._endpoint import CallFailed
 from sovchain.client.errors import CommitRejected, CommitStatusError, OutcomeUnknown, RpcFailure
 from sovchain.client.session import Session, seconds_left
 from sovchain.protocol.crypto import sha256
+from sovchain.protocol.reasons import reason_in
 
 if TYPE_CHECKING:
     from sovchain.client._commitfeed import Notice
@@ -27,6 +28,8 @@ _CODE_NAMES: Final = {number: name for name, number in transaction_pb2.TxValidat
 _LEFT: Final = "_sovchain_unfinished"
 _CHAIN_MOST: Final = 16
 """How far the causes of an error are followed."""
+_REASON_TIMEOUT_S: Final = 5.0
+"""How long to ask for more about a transaction that is known not to be valid."""
 _DUPLICATE: Final = transaction_pb2.TxValidationCode.DUPLICATE_TXID
 
 
@@ -39,12 +42,14 @@ class CommitStatus:
         code: validation code (protos.TxValidationCode); 0 is VALID.
         code_name: its name.
         block_number: the block that holds it.
+        reason: why it is not valid, where the peer says so, as the embedded ledger does; else "".
     """
 
     transaction_id: str
     code: int
     code_name: str
     block_number: int
+    reason: str = ""
 
     @property
     def successful(self) -> bool:
@@ -204,7 +209,8 @@ def _commit_status(transaction_id: str, data: bytes) -> CommitStatus | None:
         return None
     if answer.block_number == 0:
         return None
-    return CommitStatus(transaction_id, answer.result, code_name(answer.result), answer.block_number)
+    reason = reason_in(answer)
+    return CommitStatus(transaction_id, answer.result, code_name(answer.result), answer.block_number, reason)
 
 
 class PendingCommit(Commit, Generic[R_co]):
@@ -237,8 +243,17 @@ class PendingCommit(Commit, Generic[R_co]):
                 raise self._unknown(RpcFailure("DEADLINE_EXCEEDED", text, (), notice.address, waited)) from None
             # Of a transaction id that comes again only the ledger knows what became of the first one.
             if told is not None and told.code != _DUPLICATE:
-                return CommitStatus(self._id, told.code, code_name(told.code), told.block_number)
+                status = CommitStatus(self._id, told.code, code_name(told.code), told.block_number)
+                return await self._with_reason(status) if told.has_reason and not status.successful else status
         return await super().status(timeout_s=max(wait_s - (time.monotonic() - started), 0.001))
+
+    async def _with_reason(self, status: CommitStatus) -> CommitStatus:
+        """The status of a transaction that is not valid, with what the peer says of it beyond the code, if anything."""
+        try:
+            asked = await super().status(timeout_s=_REASON_TIMEOUT_S)
+        except (OutcomeUnknown, CommitStatusError):
+            return status
+        return replace(status, reason=asked.reason) if asked.code == status.code else status
 
     async def committed(self, *, timeout_s: float | None = None) -> Submitted[R_co]:
         """Wait for the commit and return it.
@@ -250,7 +265,11 @@ class PendingCommit(Commit, Generic[R_co]):
         status = await self.status(timeout_s=timeout_s)
         if not status.successful:
             raise CommitRejected(
-                status.code, status.code_name, transaction_id=self._id, block_number=status.block_number
+                status.code,
+                status.code_name,
+                transaction_id=self._id,
+                block_number=status.block_number,
+                reason=status.reason,
             )
         return Submitted(self._result, self._id, status.block_number, status.code)
 

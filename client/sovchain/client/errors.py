@@ -368,14 +368,18 @@ class CommitRejected(FabricError):
         code_name: its name, such as `MVCC_READ_CONFLICT`.
         transaction_id: the transaction.
         block_number: the block that holds it.
+        reason: which clause of which policy was not met, or which key another transaction wrote; only the embedded
+            ledger says so, else it is "".
     """
 
-    def __init__(self, code: int, code_name: str, *, transaction_id: str, block_number: int) -> None:
+    def __init__(self, code: int, code_name: str, *, transaction_id: str, block_number: int, reason: str = "") -> None:
         hint = _REMEDIES.get(code_name, "see the peers' logs for the reason")
+        because = f" because {reason}" if reason else ""
         super().__init__(
-            f"transaction {transaction_id} is in block {block_number} and marked {code_name} ({code}),"
+            f"transaction {transaction_id} is in block {block_number} and marked {code_name} ({code}){because},"
             f" so that it changed nothing: {hint}"
         )
+        self.reason = reason
         self.code = code
         self.code_name = code_name
         self.transaction_id = transaction_id

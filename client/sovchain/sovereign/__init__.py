@@ -1,8 +1,8 @@
 """Typed wrappers for people who think in data sets, requests, decisions and receipts.
 
 General layout: `sovereign` is the object that a program works with; `authority` is for orders, co-signatures and
-persons' data; `grants` is for permits in use; `passage` carries records to another channel; `relief`, `exchange`, `logistics` and
-`drafts` are the scenarios' desks; `datafile` reads the CSV files that are shared; `calls` makes the calls and translates refusals;
+persons' data; `grants` is for permits in use; `rights` for what persons ask of whoever holds their data; `passage`
+carries records to another channel; `relief`, `exchange`, `logistics` and `drafts` are the scenarios' desks; `datafile` reads the CSV files that are shared; `calls` makes the calls and translates refusals;
 `sealeddata` shares payloads of any size, which `sealedfile` seals into one of `blobstores`; `odrl` writes laws as ODRL policies and
 reads such policies; `results` are the records returned besides the contracts' own; `errors` says what went wrong, why, and what to
 do.
@@ -50,6 +50,7 @@ from sovchain.sovereign.results import (
     Shared,
     Voted,
 )
+from sovchain.sovereign.rights import PersonalExport, RightsDesk, check_export
 from sovchain.sovereign.sealeddata import SealedData
 from sovchain.sovereign.sovereign import Sovereign, check_law
 
@@ -82,11 +83,13 @@ __all__ = [
     "Passage",
     "PayoutDesk",
     "PersonalDataDesk",
+    "PersonalExport",
     "Proposed",
     "ProposedLaw",
     "Recorded",
     "Released",
     "ReliefOffice",
+    "RightsDesk",
     "S3Store",
     "SealBroken",
     "SealedData",
@@ -99,6 +102,7 @@ __all__ = [
     "UnknownWord",
     "Voted",
     "anchor_statement",
+    "check_export",
     "check_law",
     "collect_view",
     "open_store",

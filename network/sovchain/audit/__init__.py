@@ -11,7 +11,7 @@ from sovchain.audit.explain import Explanation, explain
 from sovchain.audit.projections import PartCheck, check_part
 from sovchain.audit.report import ChannelReport, Finding, ReceiptCheck
 from sovchain.audit.verify import verify_channel
-from sovchain.audit.whatif import Rejudged, what_if
+from sovchain.audit.whatif import Rejudged, judge_again, what_if
 
 __all__ = [
     "ChannelReport",
@@ -25,6 +25,7 @@ __all__ = [
     "check_evidence",
     "check_part",
     "explain",
+    "judge_again",
     "make_evidence",
     "verify_channel",
     "what_if",

@@ -68,7 +68,6 @@ async def verify(
     Exit code 5 when something is wrong.
     """
     from sovchain.audit import verify_channel
-    from sovchain.network.instance import read_status
     from sovchain.network.stored import stored_blocks, stored_faults
 
     out = Output(as_json=json_output)
@@ -82,8 +81,7 @@ async def verify(
             step = functools.partial(_moved, progress, name)
             reports.append(await asyncio.to_thread(verify_channel, source, genesis_hash=genesis, progress=step))
             if blocks is None:
-                in_use = read_status(directory).state != "down"
-                stored += await asyncio.to_thread(stored_faults, directory, name, in_use=in_use)
+                stored += await asyncio.to_thread(stored_faults, directory, name)
     rows = [
         (
             report.channel,

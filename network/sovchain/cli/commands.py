@@ -22,6 +22,7 @@ from sovchain.cli.ledger_commands import ledger
 from sovchain.cli.logs_command import logs
 from sovchain.cli.network_commands import down, network, up
 from sovchain.cli.order_commands import order
+from sovchain.cli.personal_commands import personal
 from sovchain.cli.raw_commands import evaluate, submit
 from sovchain.cli.sharing_commands import open_, receipts, release, request, share
 from sovchain.cli.snapshot_commands import join, snapshot
@@ -66,6 +67,7 @@ app.add_typer(order, name="order")
 app.add_typer(audit, name="audit")
 app.add_typer(data, name="data")
 app.add_typer(grant, name="grant")
+app.add_typer(personal, name="personal")
 app.add_typer(topology, name="topology")
 app.add_typer(chaincode, name="chaincode")
 app.add_typer(client, name="client")

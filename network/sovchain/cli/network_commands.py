@@ -45,18 +45,25 @@ async def up(
         str | None,
         typer.Option(help="Make all keys from this text: the same each time, FOR TESTS ONLY, on the embedded ledger."),
     ] = None,
+    keys_of: Annotated[
+        Path | None,
+        typer.Option(
+            help="Begin with the keys and first blocks of the network in this directory, to import its blocks."
+        ),
+    ] = None,
     json_output: Json = False,
     ready_fd: Annotated[int, typer.Option(hidden=True)] = -1,
 ) -> int | None:
     """Bring the network up in a directory: in the foreground until it is interrupted, or in the background."""
     out = Output(as_json=json_output)
     if detach:
-        return await _detach(out, directory, runtime, topology, seed)
-    return await _foreground(out, directory, runtime, topology, seed, ready_fd)
+        return await _detach(out, directory, runtime, topology, {"--seed": seed, "--keys-of": keys_of})
+    options = {"seed": seed, "keys_of": keys_of}
+    return await _foreground(out, directory, runtime, topology, options, ready_fd)
 
 
 async def _foreground(
-    out: Output, directory: Path, runtime: str | None, topology: Path | None, seed: str | None, ready_fd: int
+    out: Output, directory: Path, runtime: str | None, topology: Path | None, options: dict[str, Any], ready_fd: int
 ) -> int | None:
     gc.disable()  # until it is up: next to nothing of what is made until then is garbage
     from sovchain.network import Network
@@ -66,7 +73,7 @@ async def _foreground(
         asyncio.get_running_loop().add_signal_handler(number, asked.set)
     try:
         with out.progress("up") as progress:
-            context = Network.up(topology, runtime, directory, progress=progress, seed=seed)
+            context = Network.up(topology, runtime, directory, progress=progress, **options)
             network = await _unless(asked, context.__aenter__())
     except Exception as error:
         gc.enable()
@@ -157,7 +164,7 @@ def _leave_terminal(directory: Path) -> None:
 
 
 async def _detach(
-    out: Output, directory: Path, runtime: str | None, topology: Path | None, seed: str | None
+    out: Output, directory: Path, runtime: str | None, topology: Path | None, options: dict[str, object]
 ) -> int | None:
     """Start this command again in a session of its own and wait until it says that the network is up.
 
@@ -169,8 +176,9 @@ async def _detach(
         arguments += ["--runtime", runtime]
     if topology is not None:
         arguments += ["--topology", str(topology)]
-    if seed is not None:
-        arguments += ["--seed", seed]
+    for option, value in options.items():
+        if value is not None:
+            arguments += [option, str(value)]
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "sovchain.cli", *arguments),

@@ -1,8 +1,9 @@
-"""`sovchain audit projection`: check a part of a table that somebody shows."""
+"""`sovchain audit projection` and `rejudge`: a part of a table that somebody shows; what later law would have said."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Annotated
@@ -67,3 +68,53 @@ async def projection(
 
 def _moved(progress: ProgressCallback, name: str, done: int) -> None:
     progress(name, done, None)
+
+
+@audit.command("rejudge")
+@command
+async def rejudge(
+    channel: Annotated[str, typer.Option(help="The channel.")],
+    law: Annotated[
+        list[Path] | None,
+        typer.Option(help="A law's text. Repeatable; without one the laws in force at the ledger's end."),
+    ] = None,
+    blocks: Annotated[
+        Path | None, typer.Option(help="An exported block file instead of a network's directory.")
+    ] = None,
+    directory: Directory = DEFAULT_DIRECTORY,
+    json_output: Json = False,
+) -> int | None:
+    """What later law would have said of every decision. Nothing changes: a law does not reach back. Exit code 5 for a bad ledger."""
+    from sovchain.audit import judge_again
+    from sovchain.contracts.core.cedartext import TEXT_MAX_BYTES
+    from sovchain.network.stored import stored_blocks
+    from sovchain.sovereign import check_law, read_text_file
+
+    out = Output(as_json=json_output)
+    texts = [check_law(read_text_file(path, TEXT_MAX_BYTES)) for path in law or ()]
+    if blocks is None:
+        chosen_channels(directory, [channel])
+    source = file_blocks(blocks) if blocks is not None else stored_blocks(directory, channel)
+    with out.progress("rejudge") as progress:
+        report, found = await asyncio.to_thread(
+            judge_again, source, texts, progress=functools.partial(_moved, progress, channel)
+        )
+    changed = [one for one in found if one.changed]
+    out.table(
+        {
+            "ok": report.ok,
+            "decisions": len(found),
+            "changed": len(changed),
+            "rejudged": [dataclasses.asdict(one) for one in found],
+            "findings": [str(finding) for finding in report.findings],
+        },
+        f"{len(changed)} of {len(found)} decisions on {channel} would have been others",
+        ("block", "request", "who", "purpose", "decided", "would be", "because"),
+        [
+            (one.block, one.request[:16], one.msp_id, one.purpose, one.before, one.after, "; ".join(one.reasons))
+            for one in changed
+        ],
+    )
+    if not json_output:
+        out.result(None, *(str(finding) for finding in report.findings))
+    return None if report.ok else problems.EXIT_FINDINGS

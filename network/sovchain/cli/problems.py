@@ -142,7 +142,8 @@ def _client_problem(error: Any) -> Problem:
         case client.CommitRejected():
             return Problem(
                 f"transaction {error.transaction_id} is on the ledger and invalid",
-                f"the peers marked it {error.code_name} in block {error.block_number}, so it changed nothing",
+                f"the peers marked it {error.code_name} in block {error.block_number}, so it changed nothing"
+                + (f": {error.reason}" if error.reason else ""),
                 "give the command again after a read conflict; otherwise read what the code means",
                 EXIT_REFUSED,
                 details,

@@ -314,11 +314,16 @@ def _peer_status(status: int) -> bytes:
 def _orderer_block(reader: Reader, block: bytes) -> bytes:
     response = ab_pb2.DeliverResponse()
     response.block.ParseFromString(block)
-    # An ordering node knows no validation codes and no commit hash.
-    for slot in (common_pb2.TRANSACTIONS_FILTER, common_pb2.COMMIT_HASH):
-        response.block.metadata.metadata[slot] = b""
+    leave_out_commit(response.block)
     _strip_data(response.block, reader.seek)
     return response.SerializeToString()
+
+
+def leave_out_commit(block: common_pb2.Block) -> None:
+    """Take out what peers add to a block: an ordering node knows no validation codes and no commit hash."""
+    for slot in (common_pb2.TRANSACTIONS_FILTER, common_pb2.COMMIT_HASH):
+        if slot < len(block.metadata.metadata):
+            block.metadata.metadata[slot] = b""
 
 
 def _orderer_status(status: int) -> bytes:
@@ -350,5 +355,5 @@ PEER_BLOCKS_WITH_PRIVATE_DATA: Final = DeliverKind(
     _peer_status,
 )
 ORDERER_BLOCKS: Final = DeliverKind(
-    "orderer blocks", "block", lambda _: "/ChainView/Readers", _orderer_block, _orderer_status
+    "orderer blocks", "block", lambda _: "/Channel/Readers", _orderer_block, _orderer_status
 )

@@ -20,6 +20,7 @@ from fabric_protos.peer import (
 from google.protobuf.message import DecodeError
 
 from sovchain.ledger.errors import LedgerError
+from sovchain.protocol.reasons import REASONS_TOLD
 
 _CACHED_BLOCKS: Final = 64
 
@@ -96,6 +97,8 @@ def filtered_block(block: common_pb2.Block, channel_id: str) -> events_pb2.Filte
             raise BlockUnreadableError(
                 f"block {block.header.number} of channel {channel_id}: transaction {index} cannot be decoded"
             ) from error
+    if any(codes):
+        filtered.MergeFromString(REASONS_TOLD)
     return filtered
 
 

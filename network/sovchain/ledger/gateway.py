@@ -29,6 +29,7 @@ from sovchain.ledger.rpcstatus import StatusError, error_detail
 from sovchain.ledger.service import Context, Service
 from sovchain.ledger.simulation import ProposalRun, Simulation, SimulationFailedError
 from sovchain.protocol.policies import SignedData
+from sovchain.protocol.reasons import encoded_reason
 from sovchain.protocol.transactions import assemble_envelope
 
 GATEWAY_CONCURRENCY: Final = 500
@@ -216,7 +217,17 @@ class Gateway:
             raise StatusError(_Code.ABORTED, str(error)) from error
         response = gateway_pb2.CommitStatusResponse(block_number=block_number)
         response.result = code  # type: ignore[assignment]  # a number on the wire, open in proto3
-        return response.SerializeToString()
+        return response.SerializeToString() + encoded_reason(self._reason(channel, request.transaction_id, signed_data))
+
+    def _reason(self, channel: ChainView, transaction_id: str, signed: SignedData) -> str:
+        """Why a transaction is not valid. It names keys and policies, so it is for those who may read whole blocks."""
+        reason = channel.reason(transaction_id)
+        if reason:
+            try:
+                self._registry.access(channel).authorize("event/Block", signed, signature_checked=True)
+            except AccessDeniedError:
+                return ""
+        return reason
 
     async def _chaincode_events(self, data: bytes, _context: Context) -> AsyncIterator[bytes]:
         signed = _decode(gateway_pb2.SignedChaincodeEventsRequest, data, "a chaincode events request is required")

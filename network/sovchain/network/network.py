@@ -38,6 +38,7 @@ from sovchain.network.material import Material
 from sovchain.network.nodes import Peer
 from sovchain.network.observation import Observation
 from sovchain.network.observe import observe
+from sovchain.network.origin import take_over
 from sovchain.network.plan import Plan, Step
 from sovchain.network.profiles import profile_path
 from sovchain.network.runtimes import Faults, create_runtime, own_part
@@ -83,6 +84,7 @@ class Network:
         *,
         progress: Progress | None = None,
         seed: str | None = None,
+        keys_of: Path | str | None = None,
     ) -> AbstractAsyncContextManager[Network]:
         """Bring a network up and take it down at the end of the block.
 
@@ -99,8 +101,11 @@ class Network:
             seed: text that all keys, certificates and first blocks come from, so that they are the same in every
                 directory with the same topology and ports. For tests on the embedded ledger only: whoever knows it has
                 every key. A directory keeps its seed.
+            keys_of: directory of a network whose keys and first blocks the new one, on the embedded ledger, begins with:
+                to replay its blocks (`ledger.import_blocks`) and go on from them. Its chaincodes are left to `apply`.
 
         Raises:
+            OriginRefused: the keys of `keys_of` cannot be taken over.
             SeedRefused: the runtime takes no seed, or the directory's keys do not come from it.
             TopologyError: the topology cannot be used.
             RuntimeUnavailable: there is no such runtime in this installation.
@@ -112,7 +117,8 @@ class Network:
             ChaincodeFailed: a chaincode does not start.
             LifecycleError: a chaincode could not be deployed.
         """
-        return _up(topology, runtime, None if directory is None else Path(directory), progress, seed)
+        origin = None if keys_of is None else _absolute(Path(keys_of))
+        return _up(topology, runtime, None if directory is None else Path(directory), progress, seed, origin)
 
     @classmethod
     def attach(cls, directory: Path | str) -> AbstractAsyncContextManager[Network]:
@@ -388,6 +394,7 @@ async def _up(
     place: Path | None,
     progress: Progress | None,
     seed: str | None,
+    origin: Path | None,
 ) -> AsyncIterator[Network]:
     create_runtime(runtime_name or DEFAULT_RUNTIME)  # refuses a name before anything is touched
     wanted = _topology(topology)
@@ -395,8 +402,9 @@ async def _up(
         directory = stack.enter_context(_temporary()) if place is None else _absolute(place)
         instance = stack.enter_context(open_instance(directory))
         stack.enter_context(logging_to(instance.logs / "network.log"))
-        chosen = wanted or _stored_topology(instance) or default_topology()
         name = runtime_name or (instance.description.runtime if instance.description else DEFAULT_RUNTIME)
+        taken = take_over(origin, instance, name) if origin is not None else None
+        chosen = wanted or taken or _stored_topology(instance) or default_topology()
         runtime = create_runtime(name)
         try:
             steps = Steps(progress, step_count(chosen, _operator(instance)))

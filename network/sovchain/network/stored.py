@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from sovchain.network.errors import DirectoryRefused
+from sovchain.network.instance import read_status
 from sovchain.protocol.blockfile import read_peer_blocks
 
 _EMBEDDED: Final = "ledger/*/ledger.sqlite"
@@ -34,18 +36,24 @@ def stored_blocks(directory: Path, channel: str) -> Iterator[bytes]:
     return _peer_blocks(max(folders, key=_size))
 
 
-def stored_faults(directory: Path, channel: str, *, in_use: bool) -> list[str]:
+def stored_faults(directory: Path, channel: str) -> list[str]:
     """What of a channel is stored otherwise than its blocks say: index, state, history, private data, unused bytes.
 
-    Empty where Fabric's own programs keep the channel, whose files are not ours to judge. `in_use` says that a process
-    runs the network.
+    Empty where Fabric's own programs keep the channel, whose files are not ours to judge.
     """
     embedded = directory / "ledger" / channel
     if not (embedded / "ledger.sqlite").exists():
         return []
     from sovchain.ledger.check import check_channel
 
-    return [str(fault) for fault in check_channel(embedded, in_use=in_use)]
+    return [str(fault) for fault in check_channel(embedded, in_use=_is_running(directory))]
+
+
+def _is_running(directory: Path) -> bool:
+    try:
+        return read_status(directory).state != "down"
+    except DirectoryRefused:
+        return False  # a copy of what the nodes keep, without the network around it
 
 
 def _size(folder: Path) -> int:

@@ -17,6 +17,7 @@ from sovchain.contracts.core.personal import PersonalData
 from sovchain.contracts.core.portable import Portable, Receivable
 from sovchain.contracts.core.receipts import Receipts
 from sovchain.contracts.core.registry import Registry
+from sovchain.contracts.core.rights import Rights
 from sovchain.contracts.core.sharing import Sharing
 from sovchain.contracts.core.warrants import Warrants
 
@@ -44,5 +45,6 @@ def core_contracts(
         Orders(),
         Warrants(),
         PersonalData(),
+        Rights(),
         Crossing(seats, NETWORK, outgoing, incoming),
     ]

@@ -49,13 +49,13 @@ _CALL = re.compile(r"([a-z]+)\(([^()]*)\)", re.ASCII)
 _DAYS = re.compile(r"P([1-9][0-9]{0,4})D", re.ASCII)
 _MSP = re.compile(MSP_ID_PATTERN, re.ASCII)
 _MASK = re.compile(r"(.+): *([a-z]+)(?: ([1-9][0-9]{0,9}))?")
-_MASKS: Final[tuple[MaskFunction, ...]] = get_args(MaskFunction)
+_MASKS: Final[dict[str, MaskFunction]] = {name: name for name in get_args(MaskFunction)}
 _WITH_ARGUMENT: Final = {"truncate", "generalise"}
 Timed = Literal["report", "delete"]
 TIMED: Final = get_args(Timed)
 """Obligations with a day that they are due on."""
 _WITH_DAYS: Final = {*TIMED, "expires"}
-_PERIODS: Final[tuple[Period, ...]] = get_args(Period)
+_PERIODS: Final[dict[str, Period]] = {name: name for name in get_args(Period)}
 _COUNT = re.compile(r"[1-9][0-9]{0,14}", re.ASCII)
 
 
@@ -106,7 +106,7 @@ def _parse(part: str) -> Obligation:
 
 def _parse_quota(arguments: tuple[str, ...]) -> Obligation:
     rows, *periods = arguments
-    period = next((one for one in _PERIODS if periods == [one]), None)
+    period = _PERIODS.get(periods[0]) if len(periods) == 1 else None
     if period is None or _COUNT.fullmatch(rows) is None:
         raise ObligationError(f"quota takes a number of rows and {', '.join(_PERIODS)}")
     return Obligation(kind="quota", rows_max=int(rows), period=period)
@@ -117,7 +117,7 @@ def _parse_mask(arguments: tuple[str, ...]) -> Obligation:
     for argument in arguments:
         stated = _MASK.fullmatch(argument if ":" in argument else f"{argument}: suppress")
         column, function, number = (stated[1], stated[2], stated[3]) if stated else ("", "", None)
-        known = next((one for one in _MASKS if one == function), None)
+        known = _MASKS.get(function)
         if known is None or (number is not None) != (known in _WITH_ARGUMENT) or int(number or 0) > MASK_MAX:
             raise ObligationError(
                 f"unknown mask {ascii(argument)[:60]}: known are suppress, truncate N, hash and generalise N"

@@ -110,7 +110,7 @@ class PersonalData(Contract):
 
         A guardian's consent ends at the subject's majority. Raises E_NOT_FOUND, E_NOT_SUBJECT.
         """
-        given_by, until = await _authority(ctx, StubView(ctx.stub), subject)
+        given_by, until = await authority(ctx, StubView(ctx.stub), subject)
         consent = Consent(
             id=ctx.transaction_id,
             subject=subject,
@@ -131,7 +131,7 @@ class PersonalData(Contract):
         As the subject, its guardian or its heir. Raises E_NOT_FOUND, E_NOT_SUBJECT, E_STATE.
         """
         view = StubView(ctx.stub)
-        await _authority(ctx, view, subject)
+        await authority(ctx, view, subject)
         found = await store.require(view, Consent, store.CONSENT, subject, consent)
         if found.revoked_at is not None:
             raise refusal("E_STATE", "it is revoked already", "an earlier transaction did it", "nothing is left to do")
@@ -148,14 +148,14 @@ class PersonalData(Contract):
         E_NOT_FOUND, E_NOT_SUBJECT.
         """
         view = StubView(ctx.stub)
-        supervising = await _check_reader(ctx, view, subject)
+        supervising = await check_reader(ctx, view, subject)
         return await _accesses(ctx, view, subject, sealed_too=supervising)
 
     @query
     async def file(self, ctx: Context, subject: Hex32) -> SubjectFile:
         """Everything that the ledger holds about the subject, to take along (PIPL, article 45). Raises as `accesses`."""
         view = StubView(ctx.stub)
-        supervising = await _check_reader(ctx, view, subject)
+        supervising = await check_reader(ctx, view, subject)
         return SubjectFile(
             wallet=await store.require(view, Wallet, store.WALLET, subject),
             representatives=tuple(await store.scan(view, Representative, store.REPRESENTATIVE, subject)),
@@ -165,7 +165,7 @@ class PersonalData(Contract):
         )
 
 
-async def _authority(ctx: Context, view: StateView, subject: str) -> tuple[GivenBy, Timestamp | None]:
+async def authority(ctx: Context, view: StateView, subject: str) -> tuple[GivenBy, Timestamp | None]:
     """On whose authority the caller acts for a subject, and when that ends. Raises E_NOT_FOUND, E_NOT_SUBJECT."""
     wallet = await store.require(view, Wallet, store.WALLET, subject)
     caller = (ctx.identity.msp_id, identity_hash(ctx.identity.id))
@@ -183,12 +183,12 @@ async def _authority(ctx: Context, view: StateView, subject: str) -> tuple[Given
     )
 
 
-async def _check_reader(ctx: Context, view: StateView, subject: str) -> bool:
+async def check_reader(ctx: Context, view: StateView, subject: str) -> bool:
     """Whether the caller reads as a supervisor. Raises E_NOT_FOUND, E_NOT_SUBJECT."""
     if ctx.identity.attributes.get("role") in {"supervisor", "judge"}:
         await require_role(ctx, view, "supervisor", "judge")
         return True
-    await _authority(ctx, view, subject)
+    await authority(ctx, view, subject)
     return False
 
 

@@ -65,6 +65,9 @@ REVOCATION: Final = "revocation"  # request id
 USE_REPORT: Final = "use-report"  # request id; private too, in the owner's collection
 USAGE: Final = "usage"  # data set id, grantee's msp id
 PRODUCT: Final = "product"  # source's data set id, product's data set id
+RIGHTS: Final = "rights"  # pseudonym, request id
+RIGHTS_TEXT: Final = "rights-text"  # private; request id, "text" or "answer"
+HANDLER: Final = "handler"  # msp id
 PAYLOAD: Final = "payload"  # private; owner's: data set id; grantee's: data set id, request id
 
 R = TypeVar("R", bound=Record)

@@ -114,7 +114,7 @@ class HttpsServer:
             pass  # the server stops; asyncio would log a cancelled handler as a failure
         finally:
             self._serving.discard(task)
-            writer.transport.abort() if writer.is_closing() else writer.close()
+            writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER_BYTES)

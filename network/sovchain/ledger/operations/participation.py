@@ -17,6 +17,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_form
 
 from sovchain.ledger.channel import Channel
+from sovchain.ledger.deliver import leave_out_commit
 from sovchain.ledger.errors import LedgerError
 from sovchain.ledger.operations.https import Request, Response
 from sovchain.ledger.operations.system import json_response
@@ -171,16 +172,9 @@ class Participation:
             block = channel.block(numbers[which] if which in numbers else int(which))
         if block is None:
             raise _Refused(404, "entry not found in index")
-        return Response(200, as_ordered(block), {**_NO_STORE, "Content-Type": "application/octet-stream"})
-
-
-def as_ordered(data: bytes) -> bytes:
-    """A block as an ordering node has it, without what peers add: validation codes and commit hash."""
-    block = common_pb2.Block.FromString(data)
-    for slot in (common_pb2.TRANSACTIONS_FILTER, common_pb2.COMMIT_HASH):
-        if slot < len(block.metadata.metadata):
-            block.metadata.metadata[slot] = b""
-    return block.SerializeToString()
+        found = common_pb2.Block.FromString(block)
+        leave_out_commit(found)
+        return Response(200, found.SerializeToString(), {**_NO_STORE, "Content-Type": "application/octet-stream"})
 
 
 def _info(channel: Channel) -> dict[str, object]:
