@@ -21,6 +21,7 @@ from sovchain.contracts.core import Duties, Laws, Orders, PersonalData, Registry
 from sovchain.contracts.core.order_records import ConsentTerms, WarrantScope
 from sovchain.contracts.core.records import Column, Organisation, Publication, Receipt
 from sovchain.testing import ContractHarness, ContractSpec, ContractWorld
+from sovchain.testing.worlds import NetworkWorld
 
 SPEC = ContractSpec(
     "sovchain.contracts.finance:chaincode",
@@ -58,6 +59,8 @@ class LawWorld:
     """One channel. Names such as `Finance`, `Finance/admin`, `Finance/client/Wang` say who acts."""
 
     world: ContractWorld
+    apart: bool = False
+    """Whether its peers commit a block at different moments, as real ones do."""
 
     @property
     def harness(self) -> ContractHarness:
@@ -84,7 +87,10 @@ class LawWorld:
         """Commit and return the result; `endorsers` and claims of the certificate may follow."""
         endorsers, claims = more.pop("endorsers", None), more.pop("claims", {})
         chosen = endorsers or ("Supervisor", "Government")
-        return (await self.caller(who, chosen, **claims).submit(operation, *args, **more)).result
+        done = await self.caller(who, chosen, **claims).submit(operation, *args, **more)
+        if self.apart and isinstance(self.world, NetworkWorld):
+            await self.world.settled(done.block_number)
+        return done.result
 
     async def evaluate(self, who: str, operation: Operation[..., Any], *args: Any, **more: Any) -> Any:
         """Evaluate on the caller's own peer."""

@@ -159,6 +159,8 @@ async def test_a_carrier_that_was_not_declared_gets_no_custody(world: World) -> 
     with refused("E_ACCESS"):
         await world.one("lorry").submit(Consignments.declare, number, party("cousin"))
     await world.one("mill").submit(Consignments.declare, number, party("cousin"))
+    with refused("E_LIMIT"):
+        await world.one("mill").submit(Consignments.declare, number, party("cousin"))
     await world.one("lorry").submit(Consignments.offer, number, party("cousin"))
 
 
@@ -261,6 +263,11 @@ async def test_goods_that_are_held_do_not_move_and_the_holders_peer_cannot_preve
     with refused("E_ACCESS"):
         await world.one("lorry").submit(Consignments.lift, number, "please")
     await world.officer.submit(Consignments.lift, number, "customs order 8")
+    await world.one("lorry").submit(Consignments.arrive, number)
+    await world.one("lorry").submit(Consignments.tender, number, 12)
+    await world.officer.submit(Consignments.hold, number, "customs order 9")
+    with refused("E_STATE", "held"):
+        await world.one("port").submit(Consignments.take, number, PROOF)
 
 
 async def test_an_exception_and_refused_goods_wait_for_the_disposer(world: World) -> None:

@@ -586,6 +586,47 @@ def _explore(examples: int) -> None:
     explore()
 
 
+async def parts_invariants(acts: list[tuple[int, int, str]]) -> None:
+    """Parts of one draft that are cut and passed on at will: a model of ranges and holders agrees."""
+    world = World()
+    model = {await world.held(): (1, FACE, "tea")}
+    for chosen, cut, taker in acts:
+        draft = sorted(model)[chosen % len(model)]
+        low, high, holder = model[draft]
+        fen = cut * (high - low + 1) // 100
+        if cut and 0 < fen < high - low + 1:
+            first, rest = (await world.one(holder).submit(Drafts.split, draft, fen)).result
+            del model[draft]
+            model |= {first.id: (low, low + fen - 1, holder), rest.id: (low + fen, high, holder)}
+        elif taker != holder:
+            await world.endorsed(draft, holder, taker)
+            model[draft] = (low, high, taker)
+    drafts = {one.id: one for one in (await world.supervisor.evaluate(Drafts.listing)).items}
+    live = {name: one for name, one in drafts.items() if one.state != "split"}
+    assert {name: (one.first or 1, one.last or FACE, one.holder) for name, one in live.items()} == {
+        name: (low, high, party(holder)) for name, (low, high, holder) in model.items()
+    }
+    ranges = sorted((one.first or 1, one.last or FACE) for one in live.values())
+    assert [low for low, _ in ranges] == [1, *(high + 1 for _, high in ranges[:-1])]
+    assert sum(one.amount_fen for one in live.values()) == FACE
+    assert all(one.endorsements[-1].taker == one.holder for one in live.values() if one.endorsements)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("examples", [4, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
+def test_whatever_is_cut_and_passed_on_the_parts_cover_the_face_once(examples: int) -> None:
+    import asyncio
+
+    acts = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 99), st.sampled_from(PARTIES)), max_size=12)
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(acts)
+    def explore(acts: list[tuple[int, int, str]]) -> None:
+        asyncio.run(parts_invariants(acts))
+
+    explore()
+
+
 # -- made of the table ----------------------------------------------------------------------------------------------
 
 

@@ -55,7 +55,7 @@ async def world(request: pytest.FixtureRequest) -> LawWorld:
     if kind == "harness":
         return await LawWorld(SPEC.harness()).found()
     name = "native" if kind == "native" else "pool"
-    return await LawWorld(request.getfixturevalue(name).take(SPEC)).found()
+    return await LawWorld(request.getfixturevalue(name).take(SPEC), apart=kind == "native").found()
 
 
 both = pytest.mark.parametrize("world", EMBEDDED, indirect=True)

@@ -147,7 +147,7 @@ MUTATIONS: Final = [
     (ENGINE, "        for policy in evaluation.failed\n", "        for policy in evaluation.failed[:0]\n"),
     (ENGINE, "            if level not in permitting:", "            if level not in permitting and level == place:"),
     (ENGINE, "        if not levels:", "        if False:"),
-    (ENGINE, "    if fields == ():", "    if False:"),
+    (ENGINE, "    if fields is not None and not fields:", "    if False:"),
     (ENGINE, "        except ObligationError as error:", "        except ObligationError as error:\n            continue"),
     (GATES, "for order in request.evidence.holds:", "for order in request.evidence.holds[1:]:"),
     (GATES, "    if held < class_rank(data_class):", "    if held + 1 < class_rank(data_class):"),

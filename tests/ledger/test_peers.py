@@ -91,6 +91,9 @@ async def test_a_peer_that_lags_shows_its_state_in_every_service_until_it_catche
     assert await waiting == (0, before)
     assert [block.header.number for block in (await coming)[0]] == [before]
     assert await read(net, ONE) == b"2"
+    follower = net.ledger._registry.followers[ONE, CHANNEL]
+    await channel._scrub()
+    assert follower._view is channel._view, "a peer that has caught up holds on to nothing old"
 
 
 async def test_a_peer_stays_a_number_of_blocks_behind(net: Services) -> None:

@@ -9,10 +9,12 @@ import httpx
 import pytest
 from smallnetwork import PROBE, SECOND_PEER, WIDE, small_topology
 
-from sovchain.client import CommitRejected, Gateway, Profile
+from sovchain.client import CommitRejected, Contract, Gateway, Profile
 from sovchain.network import Network
+from sovchain.network.material import Material
 from sovchain.network.observe import observe
 from sovchain.network.profiles import profile_path
+from sovchain.network.runtimes.access import orderer_admin, site_of
 from sovchain.testing.conformance.chaincode import Probe
 
 
@@ -53,3 +55,27 @@ async def test_two_peers_of_an_organisation_one_of_which_lags(tmp_path: Path) ->
                 for chain in (await observe(Network.status(network.directory))).channels[0].peers
             }
             assert len(set(heights.values())) == 1
+            await _one_ordering_node_leaves(network, contract)
+
+
+async def _one_ordering_node_leaves(network: Network, contract: Contract) -> None:
+    """The others go on, and `status` names it; by its first block it is on the channel again."""
+    site = site_of(Network.status(network.directory))
+    organization = network.topology.ordering_organizations[0]
+    material = Material(network.topology, network.directory / "organizations").organization(organization.name)
+    admin = orderer_admin(site, material)
+    try:
+        assert await admin.channels() == {WIDE}
+        await admin.remove(WIDE)
+        assert await admin.channel(WIDE) is None
+        await contract.submit(Probe.put, "key", b"without it")
+        (channel,) = (await observe(Network.status(network.directory))).channels
+        away = next(chain for chain in channel.orderers if chain.host == organization.orderer_host)
+        assert away.problem == "it has not joined the channel"
+        assert channel.leader not in ("", away.host)
+        await admin.join(WIDE, (network.directory / "channels" / f"{WIDE}.block").read_bytes())
+        state = await admin.channel(WIDE)
+        assert state is not None
+        assert (state.relation, state.status) == ("consenter", "active")
+    finally:
+        await admin.close()

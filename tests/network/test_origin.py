@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from smallnetwork import PROBE, WIDE, small_topology
 
-from sovchain.network import Network, default_topology
-from sovchain.network.origin import OriginRefused
+from sovchain.network import Network, OriginRefused, default_topology
 from sovchain.testing.conformance.chaincode import Probe
 
 

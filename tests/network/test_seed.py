@@ -13,13 +13,15 @@ from smallnetwork import WIDE, small_topology
 from typer.testing import CliRunner
 
 from sovchain.cli.commands import app
-from sovchain.network import Network, Topology
+from sovchain.network import Network, SeedRefused, Topology
 from sovchain.network.genesis import genesis_blocks, loopback_endpoints
 from sovchain.network.material import Material
 from sovchain.network.nodes import Administrator
-from sovchain.network.seed import MARK, Seed, SeedRefused, seed_of, seeded, take_seed
+from sovchain.network.runtimes.chaincodes import ChaincodeTls, build_package
+from sovchain.network.seed import MARK, Seed, seed_of, seeded, take_seed
 from sovchain.protocol.blocks import header_hash, parse_block
 from sovchain.protocol.crypto import sign
+from sovchain.protocol.packages import package_id
 from sovchain.protocol.proposals import Invocation, build_proposal
 
 SEED = "golden"
@@ -80,6 +82,17 @@ def test_keys_certificates_and_first_blocks_are_the_same_bytes(tmp_path: Path) -
     keys = [name for name in first if name.endswith(("priv_sk", ".key")) and not name.endswith("/ca.key")]
     assert keys
     assert all(len({one[name] for one in (first, other, chance)}) == 3 for name in keys)
+
+
+def test_a_chaincode_has_the_same_package_id_in_two_directories(tmp_path: Path) -> None:
+    spec, now = small_topology().chaincodes[0], datetime.now(UTC)
+
+    def identifier(name: str, seed: Seed | None) -> str:
+        with seeded(seed):
+            tls = ChaincodeTls.create(tmp_path / name, now)
+        return package_id(build_package(spec, ["127.0.0.1:7052", "127.0.0.1:7053"], tls), spec.label)
+
+    assert identifier("first", Seed(SEED)) == identifier("second", Seed(SEED)) != identifier("chance", None)
 
 
 @pytest.mark.long

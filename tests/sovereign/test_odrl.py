@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sovchain.contracts.core.codes import PURPOSES, ROLES
 from sovchain.contracts.core.lawtext import LawText, read_law
+from sovchain.contracts.core.obligations import KINDS
 from sovchain.contracts.core.records import LawHeader
 from sovchain.contracts.core.scopes import scopes
 from sovchain.sovereign.odrl import OdrlError, export_odrl, import_odrl
@@ -117,7 +118,18 @@ duties = st.one_of(
     ),
     st.just(refined("sov:hash", column="税额")),
     st.builds(lambda values: refined("sov:rows", column="id", value=values), NAMES),
-    st.builds(due, st.sampled_from(("sov:report", "delete")), st.integers(1, 3650)),
+    st.builds(due, st.sampled_from(("sov:report", "delete", "sov:expires")), st.integers(1, 3650)),
+    st.just(
+        {
+            "action": {
+                "rdf:value": {"@id": "sov:quota"},
+                "refinement": [
+                    {"leftOperand": "count", "operator": "eq", "rightOperand": 1000},
+                    {"leftOperand": "sov:period", "operator": "eq", "rightOperand": "month"},
+                ],
+            }
+        }
+    ),
     st.just({"action": "inform", "informedParty": "urn:sovchain:msp:SupervisorMSP"}),
     st.just({"action": "obtainConsent", "consentingParty": "urn:sovchain:seat:regulator"}),
 )
@@ -262,6 +274,7 @@ GIVEN = LawHeader.model_validate(
         (permission(duty=[refined("sov:suppress")]), "$.permission[1].duty[0].action", "sov:column"),
         (permission(duty=[refined("sov:hash", column="a", argument=3)]), "$.permission[1].duty[0]", "unknown mask"),
         (permission(duty=[refined("sov:fields", column="a", colour="b")]), "$.permission[1].duty[0].action", "not refined by sov:colour"),
+        (permission(duty=[refined("sov:quota", period="month")]), "$.permission[1].duty[0]", "quota takes"),
         (permission(duty=[due("delete", 99999)]), "$.permission[1].duty[0]", "number of days"),
         (permission(duty=[{"action": "delete"}]), "$.permission[1].duty[0].constraint", "elapsedTime"),
         (policy(permission=None, prohibition=[{**PERMISSION, "duty": [{"action": "inform", "informedParty": "urn:sovchain:msp:AMSP"}]}]), "$.prohibition[0].duty", "obliges to nothing"),
@@ -331,7 +344,8 @@ def test_the_page_has_every_term() -> None:
     for attribute in ATTRIBUTES:
         assert f"| `{attribute.operand}` |" in page, attribute
         assert f"`{attribute.path}`" in page, attribute
+    assert set(DUTIES) == set(KINDS), "an obligation that has no duty would be lost"
     for ours, odrl in DUTIES.items():
-        assert f"| `{ours}" in page
+        assert f"`{ours}(" in page
         assert f"`{odrl}`" in page
     assert all(f"`{odrl}`" in page for odrl in MASKS.values())

@@ -294,6 +294,11 @@ class Follower(ChainView):
         while self._next and head.height - self._next[0][0].height >= behind:
             self._take(*self._next.popleft())
 
+    def renew(self) -> None:
+        """Read what the channel reads, if this view stands where the channel is: nothing older is held on to for it."""
+        if self._chain is self._head._chain:
+            self._show(self._head._view)
+
     def go_back(self) -> None:
         """The channel went back to a snapshot: what this view stood at is no more."""
         self._drop_next()

@@ -201,6 +201,11 @@ class Channel(ChainView):
         self._followers.append(follower)
         return follower
 
+    def _show(self, view: View) -> None:
+        super()._show(view)
+        for follower in self._followers:
+            follower.renew()
+
     def lead(self, orderer: SigningNode) -> None:
         """Have the next blocks made by this ordering node."""
         if orderer is not self._orderer:

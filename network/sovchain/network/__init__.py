@@ -20,6 +20,7 @@ General layout:
     lifecycle.py     install, approve and commit chaincode on any Fabric peers
     instance.py      the directory of a network: format, lock, process number, ports
     ports.py         free ports
+    seed.py          keys that come from a seed, for golden tests; `origin.py` takes over those of another network
     logs.py          the network's own log
     startup.py       the steps of bringing a network up
     upgrades.py      the topology after an upgrade of a chaincode
@@ -62,9 +63,11 @@ from sovchain.network.errors import (
     NoFreePorts,
     NotEnoughSpace,
     NotUp,
+    OriginRefused,
     PortInUse,
     ProgramsMissing,
     RuntimeUnavailable,
+    SeedRefused,
     SignaturesMissing,
     SnapshotFailed,
     TopologyChanged,
@@ -108,11 +111,13 @@ __all__ = [
     "NotEnoughSpace",
     "NotUp",
     "Observation",
+    "OriginRefused",
     "Plan",
     "PortInUse",
     "ProgramsMissing",
     "Progress",
     "RuntimeUnavailable",
+    "SeedRefused",
     "SignaturesMissing",
     "SnapshotFailed",
     "Status",

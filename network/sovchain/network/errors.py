@@ -181,6 +181,18 @@ class DirectoryRefused(InstanceError):
         super().__init__(directory, f"cannot use {directory} for a network", why, "give a new or an empty directory")
 
 
+class SeedRefused(NetworkError):
+    """A seed cannot be used: for this runtime, in this directory, or as it is."""
+
+
+class OriginRefused(NetworkError):
+    """The keys of the network in directory `origin` cannot be taken over."""
+
+    def __init__(self, origin: Path, why: str, remedy: str) -> None:
+        super().__init__(f"the keys of {origin} cannot be taken over", why, remedy, origin=str(origin))
+        self.origin = origin
+
+
 class VersionMismatch(InstanceError):
     """The directory was written in format `found`; this version reads `supported`. Nothing in it was touched."""
 

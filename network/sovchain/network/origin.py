@@ -11,21 +11,13 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from sovchain.network.errors import NetworkError
+from sovchain.network.errors import OriginRefused
 from sovchain.network.files import UNFINISHED
 from sovchain.network.instance import Instance, check_directory, read_description
 from sovchain.network.seed import MARK
 from sovchain.network.topology import Topology
 
 _FOLDERS: Final = ("organizations", "channels")
-
-
-class OriginRefused(NetworkError):
-    """A directory's keys cannot be taken over."""
-
-    def __init__(self, origin: Path, why: str, remedy: str) -> None:
-        super().__init__(f"the keys of {origin} cannot be taken over", why, remedy)
-        self.origin = origin
 
 
 def take_over(origin: Path, instance: Instance, runtime: str) -> Topology:

@@ -18,7 +18,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sovchain.network.errors import NetworkError
+from sovchain.network.errors import SeedRefused
 from sovchain.network.files import write_file
 
 MARK: Final = "TEST-ONLY-KEYS-FROM-A-SEED"
@@ -29,10 +29,6 @@ VALID_DAYS: Final = 36_500
 MAX_CHARACTERS: Final = 200
 _ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _NOTE: Final = "Every key in this directory comes from the seed below. Whoever reads it has them all: for tests only."
-
-
-class SeedRefused(NetworkError):
-    """A seed cannot be used: for this runtime, in this directory, or as it is."""
 
 
 @dataclass(frozen=True)

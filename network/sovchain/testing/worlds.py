@@ -9,6 +9,7 @@ Each test has a chaincode of its own, so that no test sees another's state.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -149,6 +150,11 @@ class NetworkCaller:
             contract = await self.contract(stack)
             return await contract.submit(operation, *args, **kwargs)
 
+    async def reached(self, block_number: int) -> None:
+        """Wait until a peer of the caller's organisation has a block."""
+        async with Gateway.connect(self._profile, self._identity) as gateway:
+            await gateway.network(CHANNEL).reached(block_number)
+
     async def contract(self, stack: AsyncExitStack) -> ClientContract:
         """The contract as this caller's client has it, connected until the stack closes: for endorsing now and sending later."""
         gateway = await stack.enter_async_context(Gateway.connect(self._profile, self._identity))
@@ -191,6 +197,10 @@ class NetworkWorld:
         profile = profile_path(self._network.directory / "connections", organization)
         chosen = None if endorsers is None else [msp_of(name) for name in endorsers]
         return NetworkCaller(profile, identity, self.chaincode, chosen)
+
+    async def settled(self, block_number: int) -> None:
+        """Wait until the peers of all organisations have a block: until then they may endorse or refuse by what they know."""
+        await asyncio.gather(*(self.caller(name).reached(block_number) for name in self._spec.organizations))
 
     def _enrol(self, organization: str, user: str, unit: str, attributes: Mapping[str, str]) -> SigningIdentity:
         material = self._material.organization(organization)

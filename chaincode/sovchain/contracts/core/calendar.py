@@ -37,6 +37,7 @@ _WALK_MAX_DAYS: Final = 3 * 366
 EXCEPTIONS_MAX: Final = 120
 
 Days = Annotated[int, Field(ge=0, le=PERIOD_MAX_DAYS)]
+WorkingDays = Annotated[int, Field(ge=1, le=PERIOD_MAX_DAYS)]
 CalendarYear = Annotated[int, Field(ge=2000, le=9998)]
 
 
@@ -129,7 +130,7 @@ class Calendars(Contract):
 
     @query
     async def working_days_after(
-        self, ctx: Context, jurisdiction: JurisdictionCode, start: Timestamp, days: Days
+        self, ctx: Context, jurisdiction: JurisdictionCode, start: Timestamp, days: WorkingDays
     ) -> Timestamp:
         """When a period of working days that starts at a moment is over. Raises E_CALENDAR."""
         return await working_days_after(StubView(ctx.stub), jurisdiction, start, days)

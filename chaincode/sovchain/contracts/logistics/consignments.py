@@ -73,6 +73,7 @@ CLAIM_DAYS: Final = 7
 INSPECTION_TERM: Final = timedelta(hours=24)
 NEAR_M: Final = 20_000
 RESERVATIONS_MAX: Final = 100
+CARRIERS_MAX: Final = 30
 
 
 @guard("E_LICENCE", "the carrier holds a licence, imported by proof, that has not ended")
@@ -132,6 +133,12 @@ def received_within(ctx: Context, note: Consignment, given: Given) -> bool:
 def declared(ctx: Context, note: Consignment, given: Given) -> bool:
     """A carrier that the consignor does not know of is a second broker's."""
     return given["to"] in note.carriers
+
+
+@guard("E_LIMIT", f"it is a further one, of {CARRIERS_MAX} at most")
+def chain_room(ctx: Context, note: Consignment, given: Given) -> bool:
+    """Every change writes the record."""
+    return given["carrier"] not in note.carriers and len(note.carriers) < CARRIERS_MAX
 
 
 @guard("E_INPUT", "custody is offered to another party than the custodian")
@@ -211,7 +218,7 @@ class Consignments(Contract):
             ("issued", "pick-up"): To("checked", _CARRIER, (licensed, loaded_within), text="with reservations"),
             ("checked", "contest"): To("issued", _CONSIGNOR, text="the reservations"),
             ("checked", "depart"): To("in-transit", _CONSIGNOR, text="accepting the reservations"),
-            ("in-transit", "declare"): To("in-transit", _CONSIGNOR, text="a further carrier"),
+            ("in-transit", "declare"): To("in-transit", _CONSIGNOR, (chain_room,), text="a further carrier"),
             ("in-transit", "offer"): To("offered", _CUSTODIAN, (to_another, declared)),
             ("offered", "accept"): To("in-transit", _TAKER, (licensed, room)),
             ("offered", "decline"): To("in-transit", _TAKER),
@@ -220,7 +227,7 @@ class Consignments(Contract):
             ("in-transit", "divert"): To("in-transit", _DISPOSER),
             ("in-transit", "pass-right"): To("in-transit", _DISPOSER, text="the right of disposal"),
             ("in-transit", "hold"): To("held", _OFFICER, (_REGISTERED,)),
-            ("offered", "hold"): To("held", _OFFICER, (_REGISTERED,)),
+            **{(state, "hold"): To("held", _OFFICER, (_REGISTERED,)) for state in ("offered", "arrived", "tendered")},
             ("held", "lift"): To("in-transit", _OFFICER, (_REGISTERED,)),
             ("in-transit", "except"): To("exception", _CUSTODIAN),
             ("exception", "instruct"): To("in-transit", _DISPOSER),
@@ -342,10 +349,12 @@ class Consignments(Contract):
 
     @transaction
     async def declare(self, ctx: Context, number: Number, carrier: PartyId) -> Consignment:
-        """Let a further carrier have the goods in hand. Called by the consignor. Raises E_ACCESS, E_STATE."""
+        """Let a further carrier have the goods in hand. Called by the consignor.
+
+        Raises E_ACCESS, E_STATE, E_LIMIT.
+        """
         note = await self._note(ctx, number)
-        carriers = (*note.carriers, *(() if carrier in note.carriers else (carrier,)))
-        return await self._advance(ctx, note, "declare", {"carriers": carriers[:21]})
+        return await self._advance(ctx, note, "declare", {"carriers": (*note.carriers, carrier)}, {"carrier": carrier})
 
     @transaction
     async def offer(self, ctx: Context, number: Number, to: PartyId) -> Consignment:
@@ -397,7 +406,7 @@ class Consignments(Contract):
     @transaction
     async def hold(self, ctx: Context, number: Number, order: ShortText) -> Consignment:
         """Hold the goods by an order. Called by an officer. Raises E_ACCESS, E_ROLE, E_STATE."""
-        return await self._step(ctx, number, "hold", {"reason": order, "offered_to": None})
+        return await self._step(ctx, number, "hold", {"reason": order, "offered_to": None, "tendered": None})
 
     @transaction
     async def lift(self, ctx: Context, number: Number, order: ShortText) -> Consignment:
@@ -527,8 +536,9 @@ class Consignments(Contract):
     async def status(self, ctx: Context, code: Transient[bytes]) -> Status:
         """The status alone, for whoever has the tracking code. Raises E_NOT_FOUND."""
         found = [note async for note in ctx.records(Consignment).find("by_tracking", store.sha256_hex(code))]
-        if found:  # the last one: those before it are void
-            return Status(state=found[-1].state, changed_at=found[-1].changed_at)
+        if found:  # at most one of them is not void
+            shown = next((one for one in found if one.state != "void"), found[-1])
+            return Status(state=shown.state, changed_at=shown.changed_at)
         raise refusal("E_NOT_FOUND", "no consignment has this code", "it was mistyped or never given out", "check it")
 
     @query

@@ -11,7 +11,7 @@ import cedarpy
 
 from sovchain.contracts.core.cedartext import PolicyText, parse_policies
 from sovchain.contracts.core.lawtext import LawText
-from sovchain.contracts.core.obligations import TIMED, parse_obligations
+from sovchain.contracts.core.obligations import parse_obligations
 from sovchain.contracts.core.records import Obligation
 from sovchain.sovereign.odrl.terms import (
     ACTIONS,
@@ -112,9 +112,12 @@ def _duties(obligation: Obligation) -> Iterator[Json]:
         yield {"action": action, "informedParty": f"urn:sovchain:msp:{obligation.names[0]}"}
     elif obligation.kind == "cosign":
         yield {"action": action, "consentingParty": "urn:sovchain:seat:regulator"}
-    elif obligation.kind in TIMED:
+    elif obligation.days:
         within = {"@value": f"P{obligation.days}D", "@type": "xsd:duration"}
         yield {"action": action, "constraint": [_said("elapsedTime", "lteq", within)]}
+    elif obligation.kind == "quota":
+        most, period = _said("count", "eq", obligation.rows_max), _said("sov:period", "eq", obligation.period)
+        yield _refining(action, most, period)
     elif obligation.names:
         yield _refining(action, _said("sov:column", "isAnyOf", list(obligation.names)))
     for mask in obligation.masks or ():

@@ -345,6 +345,8 @@ def _obligation(word: str, refined: Refinements, node: Node) -> str:
                 node.at("action"), f"{word} is refined by sov:column" + (" and sov:value" if kind == "rows" else "")
             )
         return f"{kind}({', '.join(map(str, [*names, *values]))})"
+    if kind == "quota":
+        return f"{kind}({', '.join(map(str, [*refined.pop('count', []), *refined.pop('sov:period', [])]))})"
     if kind == "notify":
         return f"{kind}({_party(node, 'informedParty', 'urn:sovchain:msp:')})"
     if kind == "cosign":

@@ -102,6 +102,8 @@ DUTIES: Final[Mapping[str, str]] = {
     "mask": "sov:suppress",
     "fields": "sov:fields",
     "rows": "sov:rows",
+    "quota": "sov:quota",
+    "expires": "sov:expires",
 }
 """Obligations of laws and the actions of ODRL's duties."""
 MASKS: Final[Mapping[str, str]] = {"truncate": "sov:truncate", "hash": "sov:hash", "generalise": "sov:generalise"}
