@@ -132,6 +132,15 @@ async def test_only_the_subject_files_and_only_the_handler_answers(world: LawWor
         await answered(world, request)
 
 
+async def test_nobody_files_the_text_of_another_person(world: LawWorld) -> None:
+    request = await world.submit(WHO, Rights.send_text, SUBJECT, "GovernmentMSP", TEXT, endorsers=["Government"])
+    other = "6f" * 32
+    await world.submit("Government", PersonalData.open_wallet, other, "FinanceMSP", await world.identity("Finance"))
+    with refused("E_COMMITMENT", "nothing was sent"):
+        filing = RightsFiling(kind="access", handler="GovernmentMSP")
+        await world.submit("Finance", Rights.file, other, request, digest(TEXT), filing)
+
+
 async def test_a_data_set_must_be_the_handlers_and_about_the_person(world: LawWorld) -> None:
     for dataset, word in ((await world.share("Finance", **PERSONAL), "FinanceMSP"), (await world.share(), "not say")):
         with refused("E_INPUT", word):

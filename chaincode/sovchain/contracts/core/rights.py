@@ -59,7 +59,7 @@ class Rights(Contract):
         """
         await authority(ctx, StubView(ctx.stub), subject)
         _check_text(text)
-        await ctx.stub.put_private_data(implicit_collection(handler), text_key(ctx.transaction_id), text)
+        await ctx.stub.put_private_data(implicit_collection(handler), text_key(subject, ctx.transaction_id), text)
         return ctx.transaction_id
 
     @transaction
@@ -84,7 +84,7 @@ class Rights(Contract):
                 "name an organisation of the registry",
             )
         await _check_dataset(view, filing, subject)
-        await _check_sent(ctx, filing.handler, text_key(request), commitment)
+        await _check_sent(ctx, filing.handler, text_key(subject, request), commitment)
         place = organisation.organisation.jurisdiction
         if filing.kind == "complaint":
             due = await working_days_after(view, place, ctx.timestamp, COMPLAINT_WORKING_DAYS)
@@ -114,7 +114,7 @@ class Rights(Contract):
         await _handled(ctx, view, subject, request)
         _check_text(text)
         wallet = await store.require(view, Wallet, store.WALLET, subject)
-        await ctx.stub.put_private_data(implicit_collection(wallet.msp_id), answer_key(request), text)
+        await ctx.stub.put_private_data(implicit_collection(wallet.msp_id), answer_key(subject, request), text)
         return request
 
     @transaction
@@ -130,7 +130,7 @@ class Rights(Contract):
         if given.outcome == "refused" and found.state in {"ordered", "defaulted"}:
             raise refusal("E_STATE", "it cannot be refused", "a ruling ordered it", "do what was ordered")
         wallet = await store.require(view, Wallet, store.WALLET, subject)
-        await _check_sent(ctx, wallet.msp_id, answer_key(request), given.text)
+        await _check_sent(ctx, wallet.msp_id, answer_key(subject, request), given.text)
         if given.law is not None:
             await store.require(view, LawTitle, store.LAW_TITLE, given.law)
         if given.outcome == "fulfilled":
@@ -232,7 +232,7 @@ class Rights(Contract):
         found = await store.require(view, RightsRequest, store.RIGHTS, subject, request)
         _require_handler(ctx, found)
         return _sealed(
-            await ctx.stub.get_private_data(implicit_collection(found.filing.handler), text_key(request)), key
+            await ctx.stub.get_private_data(implicit_collection(found.filing.handler), text_key(subject, request)), key
         )
 
     @query
@@ -242,17 +242,19 @@ class Rights(Contract):
         view = StubView(ctx.stub)
         await check_reader(ctx, view, subject)
         wallet = await store.require(view, Wallet, store.WALLET, subject)
-        return _sealed(await ctx.stub.get_private_data(implicit_collection(wallet.msp_id), answer_key(request)), key)
+        return _sealed(
+            await ctx.stub.get_private_data(implicit_collection(wallet.msp_id), answer_key(subject, request)), key
+        )
 
 
-def text_key(request: str) -> str:
-    """Key of a request's text in the handler's private collection."""
-    return store.key(store.RIGHTS_TEXT, request, "text")
+def text_key(subject: str, request: str) -> str:
+    """Key of a request's text in the handler's private collection: nobody files it for another person."""
+    return store.key(store.RIGHTS_TEXT, subject, request, "text")
 
 
-def answer_key(request: str) -> str:
+def answer_key(subject: str, request: str) -> str:
     """Key of an answer's text in the private collection of the subject's organisation."""
-    return store.key(store.RIGHTS_TEXT, request, "answer")
+    return store.key(store.RIGHTS_TEXT, subject, request, "answer")
 
 
 def _check_text(text: bytes) -> None:

@@ -67,7 +67,7 @@ USAGE: Final = "usage"  # data set id, grantee's msp id
 MAY_DERIVE: Final = "may-derive"  # data set id, grantee's msp id: its latest permit to make products
 PRODUCT: Final = "product"  # source's data set id, product's data set id
 RIGHTS: Final = "rights"  # pseudonym, request id
-RIGHTS_TEXT: Final = "rights-text"  # private; request id, "text" or "answer"
+RIGHTS_TEXT: Final = "rights-text"  # private; pseudonym, request id, "text" or "answer"
 HANDLER: Final = "handler"  # msp id
 PAYLOAD: Final = "payload"  # private; owner's: data set id; grantee's: data set id, request id
 
