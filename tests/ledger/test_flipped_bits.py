@@ -35,6 +35,7 @@ async def fill(world: World, directory: Path, left: Path) -> None:
         await world.submit(channel, put(f"k{number}", b"value %d" % number))
     for number in range(3):
         await world.submit(channel, hide(f"p{number}", b"secret %d" % number), endorsers=["Org1MSP"])  # type: ignore[arg-type]
+
     def remove(simulator: TxSimulator) -> None:
         simulator.delete_private(CHAINCODE, COLLECTION, "p0")
         simulator.purge_private(CHAINCODE, COLLECTION, "p1")
