@@ -35,6 +35,12 @@ async def fill(world: World, directory: Path, left: Path) -> None:
         await world.submit(channel, put(f"k{number}", b"value %d" % number))
     for number in range(3):
         await world.submit(channel, hide(f"p{number}", b"secret %d" % number), endorsers=["Org1MSP"])  # type: ignore[arg-type]
+
+    def remove(simulator: TxSimulator) -> None:
+        simulator.delete_private(CHAINCODE, COLLECTION, "p0")
+        simulator.purge_private(CHAINCODE, COLLECTION, "p1")
+
+    await world.submit(channel, remove, endorsers=["Org1MSP"])
     await world.submit(channel, put("k0", b"endorsed by nobody who counts"), endorsers=[])
     # Private data of a transaction that has not come yet.
     await world.endorse(channel, hide("waiting", b"waits"), endorsers=["Org1MSP"])  # type: ignore[arg-type]

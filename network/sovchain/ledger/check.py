@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from fabric_protos.ledger.rwset.kvrwset import kv_rwset_pb2
+from google.protobuf.message import DecodeError
+
 from sovchain.ledger.committer import Committer, prepare_genesis
 from sovchain.ledger.database import FORMAT_VERSION, storage_errors
 from sovchain.ledger.errors import BlockRefused, GenesisRefused, LedgerError, StorageError, StorageVersionError
@@ -27,6 +30,7 @@ from sovchain.ledger.storage import LedgerStore
 from sovchain.protocol.blocks import parse_block
 from sovchain.protocol.crypto import sha256
 from sovchain.protocol.errors import ProtocolError
+from sovchain.protocol.rwset import HashedCollection
 from sovchain.protocol.transactions import parse_transaction
 
 FAULTS_MAX: Final = 100
@@ -71,7 +75,7 @@ def _gather(path: Path, details: Iterator[str]) -> list[StoreFault]:
     found: list[StoreFault] = []
     try:
         found.extend(StoreFault(path, detail) for detail in itertools.islice(details, FAULTS_MAX))
-    except (LedgerError, ProtocolError, sqlite3.Error, ValueError) as error:
+    except (LedgerError, ProtocolError, DecodeError, sqlite3.Error, ValueError) as error:
         found.append(StoreFault(path, f"it cannot be read: {error}"))
     return found
 
@@ -166,6 +170,7 @@ def _private(connection: sqlite3.Connection, public: CommittedState, *, in_use: 
         yield from _values(connection, public)
         yield from _expiries(connection, public)
     yield from _waiting(connection)
+    yield from _written(connection, public, height)
     yield from _gaps(connection, public, height)
 
 
@@ -197,13 +202,36 @@ def _gaps(connection: sqlite3.Connection, public: CommittedState, height: int) -
             yield f"private data that is noted as missing, {_row((block, tx, namespace, collection))}, is in no block"
 
 
+def _written(connection: sqlite3.Connection, public: CommittedState, height: int) -> Iterator[str]:
+    """What blocks wrote, as it is kept for who follows them: purges take keys out of it, nothing may come in."""
+    rows = connection.execute("SELECT block, tx, ns, coll, rwset FROM written")
+    for block, tx, namespace, collection, rwset in rows:
+        if block >= height:
+            continue
+        carried = {
+            (write.key_hash, write.value_hash)
+            for part in _collections(public, block, tx, namespace, collection)
+            for write in part.writes
+        }
+        for write in kv_rwset_pb2.KVRWSet.FromString(rwset).writes:
+            value_hash = b"" if write.is_delete else sha256(write.value)
+            if (sha256(write.key.encode()), value_hash) not in carried:
+                yield f"a private write that is kept of {_row((block, tx, namespace, collection))} is not in that block"
+
+
 def _carried(public: CommittedState, block: int, tx: int, namespace: str, collection: str) -> list[bytes]:
+    return [part.private_hash for part in _collections(public, block, tx, namespace, collection)]
+
+
+def _collections(
+    public: CommittedState, block: int, tx: int, namespace: str, collection: str
+) -> list[HashedCollection]:
     row = public.connection.execute("SELECT bytes FROM blocks WHERE number = ?", (block,)).fetchone()
     envelopes = parse_block(row[0]).data.data if row is not None else ()
     if not 0 <= tx < len(envelopes):
         return []
     return [
-        part.private_hash
+        part
         for entry in parse_transaction(envelopes[tx]).rwset.namespaces
         if entry.namespace == namespace
         for part in entry.collections
