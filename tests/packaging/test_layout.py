@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOTS = ("chaincode", "client", "network")
-SLIM = {"protocol", "chaincode", "contracts"}
+SLIM = {"protocol", "rpc", "chaincode", "contracts"}
 
 
 def rooms(root: str) -> set[str]:
