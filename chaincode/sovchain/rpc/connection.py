@@ -225,7 +225,11 @@ class GrpcProtocol(asyncio.Protocol):
 
     def _wanted(self) -> None:
         """The connection has something to say."""
-        if not self._receiving and self._transport is not None:
+        if self._transport is None:
+            return
+        if self.connection.much:
+            self._flush()
+        elif not self._receiving:
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:

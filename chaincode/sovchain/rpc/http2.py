@@ -100,6 +100,10 @@ _HTTP_CODES: Final = {
 """The gRPC status of an answer that is none of gRPC's (http-grpc-status-mapping.md)."""
 
 
+MUCH: Final = 48
+"""Pieces of output (a short message has 3 to 7) that are not held back for more: the other side works on them meanwhile."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one end of a connection takes.
@@ -121,7 +125,7 @@ class Connection:
     Args:
         serves: whether this side takes streams, or opens one.
         on_stream: called with each stream that the other side opens; only where `serves`.
-        on_output: called when there is something to send.
+        on_output: called when there is something to send, and again when that has become much.
         on_ended: called with each stream that both sides have ended, or that was cancelled.
         limits: what this end takes.
     """
@@ -277,13 +281,21 @@ class Connection:
         """How many streams are open."""
         return len(self._streams)
 
+    @property
+    def much(self) -> bool:
+        """Whether what waits for `output` should leave now."""
+        return len(self._out) >= MUCH
+
     # -- frames out --------------------------------------------------------------------------------------------------
 
     def write(self, *parts: bytes | memoryview) -> None:
         """Queue bytes for `output`."""
-        if not self._out:
+        out = self._out
+        if not out:
             self._on_output()
-        self._out.extend(parts)
+        out.extend(parts)
+        if len(out) >= MUCH and out is self._out:
+            self._on_output()
 
     def frame(self, kind: int, flags: int, stream_id: int, payload: bytes | memoryview) -> None:
         """Queue a frame."""
