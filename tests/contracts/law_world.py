@@ -205,16 +205,17 @@ class LawWorld:
         return [one.code_name if isinstance(one, CommitRejected) else "" for one in done]
 
     async def _sent_in_order(self, calls: Sequence[tuple[str, Operation[..., Any], Sequence[Any]]]) -> list[str]:
-        """Real peers: all are endorsed before the first is sent, so that none has seen another."""
+        """Real peers: all are endorsed before the first is sent, so that none has seen another; the orderer keeps no order of
+        what is sent at once, so each is committed before the next is sent."""
         codes = []
         async with AsyncExitStack() as stack:
             endorsed = []
             for who, operation, args in calls:
                 contract = await self.caller(who, endorsers_of(operation)).contract(stack)
                 endorsed.append(await contract.proposal(operation, *args).endorse())
-            for pending in [await one.submit() for one in endorsed]:
+            for one in endorsed:
                 try:
-                    await pending.committed()
+                    await (await one.submit()).committed()
                     codes.append("")
                 except CommitRejected as error:
                     codes.append(error.code_name)

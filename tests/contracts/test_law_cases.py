@@ -44,7 +44,7 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorldPool]:
     """Networks of real peers, with a chaincode of its own for each starred case."""
     with ThreadPoolExecutor(1) as aside:  # it runs a loop of its own, and `world` asks from within one
         aside.submit(fabric_programs, "3.1").result()
-    worlds = WorldPool(tmp_path_factory.mktemp("native"), "native", "3.1", tests=NATIVE_TESTS, per_network=5)
+    worlds = WorldPool(tmp_path_factory.mktemp("native"), "native", "3.1", tests=NATIVE_TESTS, per_network=3)
     yield worlds
     worlds.close()
 
@@ -61,7 +61,7 @@ async def world(request: pytest.FixtureRequest) -> LawWorld:
 both = pytest.mark.parametrize("world", EMBEDDED, indirect=True)
 starred = pytest.mark.parametrize("world", STARRED, indirect=True)
 raced = pytest.mark.parametrize("world", [STARRED[0], STARRED[-1]], indirect=True)
-"""Two transactions that have not seen each other: on the harness in one block, on real peers in this order."""
+"""Two transactions that have not seen each other: on the harness in one block, on real peers one after the other."""
 IMPORTANT = {"data_class": "important"}
 PERSONAL = {"personal": "personal", "subject": SUBJECT}
 
