@@ -77,6 +77,10 @@ from sovchain.rpc.wire import (
     header_block,
 )
 
+_KNOWN_MAX: Final = 64
+"""Header blocks that are remembered with their meaning."""
+_KNOWN_BYTES: Final = 1024
+"""Largest of them."""
 _NO_TABLE: Final = b"\x20"
 """The header table has no room (RFC 7541, 6.3): said once, since no header of ours ever enters it."""
 _CODES: Final = {
@@ -388,12 +392,19 @@ class Connection:
         # else: headers of a stream that this side has ended meanwhile
 
     def _decode(self, block: bytes) -> dict[bytes, bytes]:
+        table = self._decoder.header_table.dynamic_entries
+        tableless = not table
         try:
             found = {_raw(name): _raw(value) for name, value in self._decoder.decode(block, raw=True)}
         except HPACKError as error:
             raise Fault(COMPRESSION_ERROR, "a header block is malformed") from error
-        if all(0x80 < octet < 0xFF for octet in block) and len(self._known_blocks) < 64:
-            # Nothing but references to the table, so it means the same until the table changes. Go answers all calls so.
+        if len(block) > _KNOWN_BYTES:
+            self._known_blocks.clear()
+        elif (tableless and not table) or all(0x80 < octet < 0xFF for octet in block):
+            # It changes no table and, if it refers to one, means the same until that changes. Go answers all calls with
+            # such blocks, and our client asks with them.
+            if len(self._known_blocks) >= _KNOWN_MAX:
+                self._known_blocks.clear()
             self._known_blocks[block] = found
         else:
             self._known_blocks.clear()
@@ -590,12 +601,11 @@ def _request_block(path: str, authority: str, *, secure: bool) -> bytes:
 
 
 def _timeout(seconds: float) -> bytes:
-    """At most eight digits and a unit (PROTOCOL-HTTP2.md, Requests)."""
-    micros = max(int(seconds * 1e6), 1)
-    for unit, size in ((b"u", 1), (b"m", 1000), (b"S", 1_000_000)):
-        if micros // size < 100_000_000:
-            return b"%d%s" % (micros // size, unit)
-    return b"99999999S"
+    """At most eight digits and a unit (PROTOCOL-HTTP2.md, Requests); no finer than it need be, so that blocks repeat."""
+    millis = int(seconds * 1000)
+    if millis < 1000:
+        return b"%du" % max(int(seconds * 1e6), 1)
+    return b"%dm" % millis if millis < 100_000_000 else b"%dS" % min(millis // 1000, 99_999_999)
 
 
 def _binary(value: bytes) -> bytes:

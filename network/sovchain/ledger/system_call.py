@@ -30,7 +30,7 @@ class SystemCall:
         peer: the peer that runs it.
         channel: the channel of the call, None without one.
         arguments: function name and parameters.
-        signed: the client's signed proposal, for access checks.
+        signed: the client's signed proposal, for access checks; its signature is checked.
         invoked: chaincode that the proposal names; differs when a chaincode calls the system chaincode.
         simulator: collects reads and writes; None without a channel.
     """

@@ -53,7 +53,7 @@ async def query_ledger(call: SystemCall) -> _Response:
     try:
         if query is None:
             raise AccessDeniedError(f"Unmapped policy for qscc/{function}")
-        call.registry.access(channel).authorize(f"qscc/{function}", call.signed)
+        call.registry.access(channel).authorize(f"qscc/{function}", call.signed, signature_checked=True)
     except AccessDeniedError as error:
         return failure(f"access denied for [{function}][{channel_id}]: [{error}]")
     try:
@@ -196,7 +196,7 @@ def _configuration(call: SystemCall, function: str) -> _Response:
     try:
         if channel is None:
             raise AccessDeniedError(f"Failed to get policy manager for channel [{channel_id}]")
-        call.registry.access(channel).authorize(f"cscc/{function}", call.signed)
+        call.registry.access(channel).authorize(f"cscc/{function}", call.signed, signature_checked=True)
     except AccessDeniedError as error:
         return failure(f"access denied for [{function}][{channel_id}]: {error}")
     if function == "GetConfigBlock":
