@@ -80,9 +80,11 @@ class FolderStore(BlobStore):
 
     @property
     def location(self) -> str:
+        """Nothing: a folder is its machine's business."""
         return ""
 
     def has(self, address: str) -> bool:
+        """See `BlobStore.has`."""
         return self._path(address).is_file()
 
     def _path(self, address: str) -> Path:
@@ -169,6 +171,7 @@ class S3Store(BlobStore):
 
     @property
     def location(self) -> str:
+        """The bucket, the prefix and the endpoint, if it is not Amazon's own."""
         where = f"s3://{self._bucket}/{self._prefix}".rstrip("/")
         return where if self._endpoint is None else f"{where}?endpoint={self._endpoint}"
 
@@ -176,6 +179,7 @@ class S3Store(BlobStore):
         return "/".join(part for part in (self._prefix, _checked(address)[:2], address) if part)
 
     def has(self, address: str) -> bool:
+        """See `BlobStore.has`."""
         with self._errors(address):
             try:
                 self._client.head_object(Bucket=self._bucket, Key=self._key(address))

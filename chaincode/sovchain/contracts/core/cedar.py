@@ -142,8 +142,8 @@ class CompiledLaws:
             "context": request.context,
         }
         try:
-            lasting = _parsed(json.dumps(request.lasting))
-            entities = lasting.with_added_json_str(json.dumps(request.passing))
+            lasting = _parsed(json.dumps(request.lasting, sort_keys=True))
+            entities = lasting.with_added_json_str(json.dumps(request.passing, sort_keys=True))
             answer = cedarpy.is_authorized(question, self._handle, entities)
         except (ValueError, TypeError, OverflowError):  # UnicodeError is a ValueError; the engine denies on it
             return Evaluation((), self.policies, complete=False)

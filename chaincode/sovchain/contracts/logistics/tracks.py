@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
 
 from sovchain.chaincode import Context, Contract, holder, query, role, transaction
@@ -36,7 +37,7 @@ class Tracks(Contract):
         before = await ctx.records(Trail).get(number)
         trail = Trail(number=number, first=position, latest=position, at=ctx.timestamp, points=1)
         if before is not None:
-            seconds = int((ctx.timestamp - before.at).total_seconds())
+            seconds = (ctx.timestamp - before.at) // timedelta(seconds=1)
             far = distance_m(before.latest, position)
             alert = ctx.timestamp <= before.at or far > SPEED_MAX_M_S * max(seconds, 1)
             trail = before.model_copy(
