@@ -325,6 +325,43 @@ async def test_a_silent_connection_is_given_up() -> None:
     listener.close()
 
 
+async def test_who_gives_up_waiting_for_room_leaves_it_to_the_next() -> None:
+    world = World()
+    async with served(world, limits=Limits(streams=1)) as server, connected(server) as channel:
+        hanging = asyncio.create_task(channel.unary("/test.Test/Hang", b"", 10))
+        await until(lambda: world.running == 1)
+        first, second = (asyncio.create_task(channel.unary("/test.Test/Echo", one, 10)) for one in (b"1", b"2"))
+        await asyncio.sleep(0.05)
+        first.cancel()
+        await asyncio.wait((first,))
+        world.release.set()
+        assert await hanging == b"released"
+        assert await asyncio.wait_for(second, 3) == b"2"
+
+
+async def test_a_channel_that_is_closed_while_it_connects_leaves_no_connection() -> None:
+    """The other side accepts and says nothing."""
+    gone = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while await reader.read(1000):
+                pass
+        except ConnectionResetError:
+            pass
+        gone.set()
+        writer.close()
+
+    listener = await asyncio.start_server(silent, "127.0.0.1", 0)
+    channel = Channel(f"127.0.0.1:{listener.sockets[0].getsockname()[1]}")
+    calling = asyncio.create_task(channel.unary("/test.Test/Echo", b"", 10))
+    await asyncio.sleep(0.1)
+    await channel.close()
+    assert (await failure(calling)).code == CANCELLED
+    await asyncio.wait_for(gone.wait(), 3)
+    listener.close()
+
+
 async def test_an_address_that_is_taken_is_an_error() -> None:
     async with served(World()) as server:
         second = Server(server.address, {}, tls=None)

@@ -198,7 +198,11 @@ class Channel:
                     on_ended=self._stream_ended,
                     on_lost=self._lost,
                 )
-                await made.begun()
+                try:
+                    await made.begun()
+                except BaseException:
+                    made.abort("the other side did not begin to speak HTTP/2")
+                    raise
         except (RpcError, TimeoutError, ValueError) as error:
             self._failure = (
                 error if isinstance(error, RpcError) else RpcError(f"cannot reach {self.address}: no answer")
@@ -228,8 +232,11 @@ class Channel:
             _settle(self._waiting.popleft())
 
     def _stream_ended(self, stream: Stream) -> None:
-        if self._waiting:
-            _settle(self._waiting.popleft())
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():  # those that are have given up
+                waiter.set_result(None)
+                break
         if len(self._open) == 1 and self._protocol is not None and self._protocol.usable:
             return
         for protocol in [each for each in self._open if not each.usable and not each.connection.streams]:
