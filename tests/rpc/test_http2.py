@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sovchain.rpc import wire
 from sovchain.rpc.errors import RpcError
-from sovchain.rpc.http2 import Connection
+from sovchain.rpc.http2 import Connection, Limits
 from sovchain.rpc.stream import Stream
 
 PATH = "/protos.Chaincode/Connect"
@@ -20,8 +20,8 @@ PATH = "/protos.Chaincode/Connect"
 class End:
     """One end of a connection, with what arrived at it."""
 
-    def __init__(self, *, serves: bool, accept: bool = True) -> None:
-        self.connection = Connection(serves=serves, on_stream=self._opened, on_output=lambda: None)
+    def __init__(self, *, serves: bool, accept: bool = True, limits: Limits | None = None) -> None:
+        self.connection = Connection(serves=serves, on_stream=self._opened, on_output=lambda: None, limits=limits)
         self.streams: list[Stream] = []
         self.messages: list[bytes] = []
         self.ends: list[RpcError | None] = []
@@ -55,8 +55,8 @@ def exchange(client: End, server: End, chunk: Callable[[int], int] = lambda size
             return
 
 
-def pair() -> tuple[End, End, Stream, Stream]:
-    client, server = End(serves=False), End(serves=True)
+def pair(limits: Limits | None = None) -> tuple[End, End, Stream, Stream]:
+    client, server = End(serves=False), End(serves=True, limits=limits)
     ours = client.request()
     exchange(client, server)
     return client, server, ours, server.streams[0]
@@ -98,6 +98,26 @@ def test_a_message_larger_than_every_window_arrives() -> None:
     assert server.messages == [message]
     assert client.messages == [message, b"after"]
     assert ours.unsent_bytes == 0
+
+
+@pytest.mark.parametrize("size", [0, 1, 1_000])
+def test_what_nobody_takes_up_is_bounded_however_small_the_messages(size: int) -> None:
+    client, server, ours, theirs = pair(Limits(stream_window=65_535))
+    theirs.held = True
+    most = 65_535 // (size + wire.PREFIX.size)
+    message = bytes(size)
+    for _ in range(most + 1000):
+        ours.send(message)
+    exchange(client, server)
+    assert len(server.messages) <= most
+    assert ours.unsent_bytes > 0
+    taken = 0
+    while taken < len(server.messages):
+        theirs.release(len(server.messages[taken]))
+        taken += 1
+        if taken == len(server.messages):
+            exchange(client, server)
+    assert len(server.messages) == most + 1000
 
 
 def test_a_status_reaches_the_client_with_its_text() -> None:

@@ -148,7 +148,7 @@ class Stream:
 
     def release(self, size: int) -> None:
         """A message of `size` bytes of a held stream was used up: the other side may send as much more."""
-        self._owed += size
+        self._owed += size + PREFIX.size
         self._give_back()
 
     @property
@@ -230,7 +230,7 @@ class Stream:
                 break
             if self.held:
                 # A message larger than the window was let in piece by piece; whole, it counts until it is used up.
-                self._owed -= size
+                self._owed -= size + PREFIX.size
             self._on_message(bytes(data[at + 5 : at + 5 + size]))
             at += 5 + size
         if at < end and not self.remote_done:
